@@ -91,63 +91,65 @@ def test_reads_lines_from_top_to_bottom_each_from_left_to_right(mnist_reader):
 # Properties: what must not change what is read. The pictures vary in what usually varies.
 
 
-@pytest.fixture(scope="module")
-def number_of(reader):
-    @functools.cache
-    def plain(i):
-        return paper.as_bytes(paper.plain(reader.digits[i]))
-
-    def read(i, change):
-        before, after = reader.numbers([plain(i), change(plain(i))])
-        return before, after
-
-    return read
+@functools.cache
+def plain(i):
+    return paper.as_bytes(paper.plain(X_TEST[i]))
 
 
+def difference(i, change):
+    """How far apart, in grey levels of 255, are the two images that a network sees?"""
+    (before,) = preprocess.read_digits(plain(i))
+    (after,) = preprocess.read_digits(change(plain(i)))
+    return np.abs(before.image.astype(int) - after.image).mean()
+
+
+# Shifted by one pixel, since the centre of mass may be rounded the other way, a digit differs from
+# itself by 12 grey levels on average; two digits differ by 28.
+ONE_PIXEL = 20
 few = functools.partial(settings, deadline=None, derandomize=True)
 which = st.integers(0, 39)
 
 
 @given(which, st.tuples(*[st.integers(0, 300)] * 4))
 @few(max_examples=15)
-def test_an_added_margin_changes_nothing(number_of, i, sides):
+def test_an_added_margin_changes_nothing(i, sides):
     top, bottom, left, right = sides
-    before, after = number_of(
+    change = difference(
         i,
         lambda picture: cv2.copyMakeBorder(
             picture, top, bottom, left, right, cv2.BORDER_CONSTANT, value=picture[0, 0].tolist()
         ),
     )
-    assert before == after
+    assert change < ONE_PIXEL
 
 
 @given(which, st.floats(0.4, 1.05))
 @few(max_examples=15)
-def test_brighter_or_dimmer_light_changes_nothing(number_of, i, light):
-    before, after = number_of(i, lambda picture: np.uint8(np.clip(picture * light, 0, 255)))
-    assert before == after
+def test_brighter_or_dimmer_light_changes_nothing(i, light):
+    change = difference(i, lambda picture: np.uint8(np.clip(picture * light, 0, 255)))
+    assert change < ONE_PIXEL
 
 
 @given(which, st.floats(0.5, 3))
 @few(max_examples=15)
-def test_another_size_changes_nothing(number_of, i, scale):
+def test_another_size_changes_nothing(i, scale):
     def resize(picture):
         return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
-    before, after = number_of(i, resize)
-    assert before == after
+    change = difference(i, resize)
+    assert change < ONE_PIXEL
 
 
 @given(which)
 @few(max_examples=10)
-def test_an_inverted_picture_changes_nothing(number_of, i):
-    before, after = number_of(i, lambda picture: 255 - picture)
-    assert before == after
+def test_an_inverted_picture_changes_nothing(i):
+    change = difference(i, lambda picture: 255 - picture)
+    assert change < ONE_PIXEL
 
 
 @given(which, st.sampled_from([1, 2, 3, 4, 5, 6, 7, 8]))
 @few(max_examples=15)
-def test_a_turn_written_as_exif_changes_nothing(tmp_path_factory, number_of, i, orientation):
+def test_a_turn_written_as_exif_changes_nothing(tmp_path_factory, i, orientation):
     def turned_on_disk(picture):
         # The stored pixels are the upright ones, turned or mirrored back.
         back = {
@@ -169,8 +171,8 @@ def test_a_turn_written_as_exif_changes_nothing(tmp_path_factory, number_of, i, 
         np.testing.assert_array_equal(upright, picture)
         return upright
 
-    before, after = number_of(i, turned_on_disk)
-    assert before == after
+    change = difference(i, turned_on_disk)
+    assert change < ONE_PIXEL
 
 
 # One step at a time, against what can be worked out by hand.
