@@ -88,6 +88,7 @@ def train_alone(kind, folder, *arguments):
         timeout=1_200,
     )
     assert process.returncode == 0, process.stderr
+    assert user_lines(process.stderr) == [], "neither the script nor the packages warn"
     return types.SimpleNamespace(
         kind=kind,
         folder=folder,
