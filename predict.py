@@ -12,10 +12,11 @@ import concurrent.futures
 import contextlib
 import csv
 import dataclasses
+import multiprocessing.pool
 import os
 import pathlib
-import socket
 import sys
+import time
 import warnings
 
 import numpy as np
@@ -30,6 +31,7 @@ PICTURE_ENDINGS = (
 )
 MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+PARTIAL_PREFIX = f"partial-{os.urandom(4).hex()}-"  # Of files that are being written.
 CSV_COLUMNS = "image,position,left,top,width,height,original,predicted,confidence"
 
 
@@ -454,17 +456,24 @@ def download_test_images():
     """
     import keras
 
-    socket.setdefaulttimeout(8)  # Seconds of silence after which a download has failed.
+    cache = pathlib.Path(os.environ["KERAS_HOME"], "datasets", "mnist.npz")
     try:
-        return keras.datasets.mnist.load_data()[1]
+        if not os.access(os.environ["KERAS_HOME"], os.W_OK):
+            return read_test_images(cache)  # Keras would use /tmp/.keras, which is everybody's.
+        # In a thread, since Keras alone would wait for ever for a server that dawdles.
+        loading = multiprocessing.pool.ThreadPool(1).apply_async(keras.datasets.mnist.load_data)
+        sizes = []
+        while not loading.ready():
+            sizes.append(cache.stat().st_size if cache.exists() else 0)
+            if len(sizes) > 8 and sizes[-1] == sizes[-9]:
+                raise TimeoutError("nothing has come for 8 seconds")
+            loading.wait(1)
+        return loading.get()[1]
     except Exception as error:
-        cache = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras"), "datasets", "mnist.npz")
         raise ValueError(
-            f"Cannot download MNIST ({error}). Put {MNIST_URL} (SHA-256 {MNIST_SHA256}) "
-            f"at {cache}, or name another .npz file with --data."
+            f"Cannot load MNIST: {str(error).rstrip('.')}. Put {MNIST_URL} "
+            f"(SHA-256 {MNIST_SHA256}) at {cache}, or use --data."
         ) from error
-    finally:
-        socket.setdefaulttimeout(None)
 
 
 @contextlib.contextmanager
@@ -475,6 +484,7 @@ def quiet_start():
     wrong is raised as an exception, and that is not held back.
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ["KERAS_HOME"] = os.path.expanduser(os.environ.get("KERAS_HOME", "~/.keras"))
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     sys.stderr.flush()
     screen = os.dup(2)
@@ -486,11 +496,6 @@ def quiet_start():
         os.dup2(screen, 2)
         os.close(screen)
         os.close(nowhere)
-
-
-def partial_path(path):
-    """Name the file beside `path` in which it is written until it is whole."""
-    return path.with_name(f"partial-{path.name}")
 
 
 def check_writable(path):
@@ -505,10 +510,17 @@ def check_writable(path):
     if path.is_dir():
         raise IsADirectoryError(f"Cannot write {path}: it is a folder.")
     try:
-        partial_path(path).touch()
-        partial_path(path).unlink()
+        if path.exists():
+            path.open("r+b").close()
+        write_probe = path.with_name(PARTIAL_PREFIX + path.name)
+        write_probe.touch()
+        write_probe.unlink()
     except OSError as error:
         raise OSError(f"Cannot write {path}: {error.strerror}.") from error
+    for leftover in path.parent.glob(f"partial-{8 * '[0-9a-f]'}-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > 3600:  # A killed run left it.
+                leftover.unlink()
 
 
 def write_whole(path, write):
@@ -521,7 +533,7 @@ def write_whole(path, write):
     Raises:
         OSError: it cannot be written, because the disk is full, say.
     """
-    partial = partial_path(path)
+    partial = path.with_name(PARTIAL_PREFIX + path.name)
     try:
         write(partial)
         partial.replace(path)

@@ -10,10 +10,12 @@ to play with. The whole file pasted into a notebook cell runs with its default s
 
 # %% Settings
 import argparse
+import contextlib
 import math
 import os
 import pathlib
 import sys
+import time
 
 parser = argparse.ArgumentParser(
     description="Train a convolutional network on MNIST and save it.",
@@ -56,7 +58,7 @@ def write_whole(path, write):
         path: the `pathlib.Path` to end with.
         write: a function of the path to write to.
     """
-    partial = path.with_name(f"partial-{path.name}")
+    partial = path.with_name(partial_prefix + path.name)
     try:
         write(partial)
         partial.replace(path)
@@ -68,19 +70,26 @@ def write_whole(path, write):
 
 if started_by_name:
     sys.excepthook = report_interrupt
-if settings.output.is_dir():
-    sys.exit(f"Cannot write {settings.output}: it is a folder. Choose another --output.")
-write_probe = settings.output.with_name(f"partial-{settings.output.name}")
-try:
-    write_probe.touch()
-    write_probe.unlink()
-except OSError as error:
-    sys.exit(f"Cannot write {settings.output}: {error.strerror}. Choose another --output.")
+partial_prefix = f"partial-{os.urandom(4).hex()}-"  # No other training's.
+for path in (settings.output, settings.output.with_suffix(".png")):
+    try:
+        if path.exists():
+            path.open("r+b").close()
+        write_probe = path.with_name(partial_prefix + path.name)
+        write_probe.touch()
+        write_probe.unlink()
+    except OSError as error:
+        sys.exit(f"Cannot write {path}: {error.strerror}. Choose another --output.")
+for leftover in settings.output.parent.glob(f"partial-{8 * '[0-9a-f]'}-*"):
+    with contextlib.suppress(OSError):
+        if time.time() - leftover.stat().st_mtime > 3600:  # A killed training left it.
+            leftover.unlink()
 
 # %% Data
-import socket
+import multiprocessing.pool
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ["KERAS_HOME"] = os.path.expanduser(os.environ.get("KERAS_HOME", "~/.keras"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow says only what goes wrong.
 import keras
 import matplotlib.pyplot as plt
@@ -90,6 +99,7 @@ from keras import layers
 
 MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+MNIST_CACHE = pathlib.Path(os.environ["KERAS_HOME"], "datasets", "mnist.npz")
 
 
 def read_npz(path):
@@ -128,23 +138,35 @@ def read_npz(path):
     return parts["train"], parts["test"]
 
 
-if settings.data:
-    try:
-        (x_train, y_train), (x_test, y_test) = read_npz(settings.data)
-    except Exception as error:
-        sys.exit(f"Cannot train on {settings.data}: {error}.")
-else:
-    socket.setdefaulttimeout(8)  # Seconds of silence after which a download has failed.
-    try:
-        (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
-    except Exception as error:
-        cache = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras"), "datasets", "mnist.npz")
-        sys.exit(
-            f"Cannot download MNIST ({error}). Put {MNIST_URL} (SHA-256 {MNIST_SHA256}) "
-            f"at {cache}, or name another .npz file with --data."
-        )
-    finally:
-        socket.setdefaulttimeout(None)
+def load_mnist():
+    """Load MNIST from Keras's cache, into which it is downloaded the first time.
+
+    Returns:
+        As `read_npz`.
+
+    Raises:
+        Exception: it cannot be downloaded, nothing has come for eight seconds, or the like.
+    """
+    if not os.access(os.environ["KERAS_HOME"], os.W_OK):
+        return read_npz(MNIST_CACHE)  # Keras would use /tmp/.keras, which is everybody's.
+    # In a thread, since Keras alone would wait for ever for a server that dawdles.
+    loading = multiprocessing.pool.ThreadPool(1).apply_async(keras.datasets.mnist.load_data)
+    sizes = []
+    while not loading.ready():
+        sizes.append(MNIST_CACHE.stat().st_size if MNIST_CACHE.exists() else 0)
+        if len(sizes) > 8 and sizes[-1] == sizes[-9]:
+            raise TimeoutError("nothing has come for 8 seconds")
+        loading.wait(1)
+    return loading.get()
+
+
+try:
+    data = read_npz(settings.data) if settings.data else load_mnist()
+except Exception as error:
+    advice = f" Put {MNIST_URL} (SHA-256 {MNIST_SHA256}) at {MNIST_CACHE}, or use --data."
+    advice = "" if settings.data else advice
+    sys.exit(f"Cannot train on {settings.data or 'MNIST'}: {str(error).rstrip('.')}.{advice}")
+(x_train, y_train), (x_test, y_test) = data
 
 x_train = x_train.astype("float32")[..., np.newaxis] / 255
 x_test = x_test.astype("float32")[..., np.newaxis] / 255
@@ -269,6 +291,6 @@ print(
 )
 
 # %% Save
-write_whole(settings.output.with_suffix(".png"), figure.savefig)
 write_whole(settings.output, model.save)
+write_whole(settings.output.with_suffix(".png"), figure.savefig)
 print(f"Saved {settings.output}")
