@@ -7,15 +7,32 @@ python predict.py my_digit.jpg phone_number.png photos/
 %run predict.py
 """
 
+import os
+import signal
+import sys
+
+partials = []  # Paths of files that are being written.
+
+
+def end_at_once(*_):
+    """End in one line on Ctrl-C: TensorFlow makes other errors of a `KeyboardInterrupt`."""
+    for partial in partials:
+        partial.unlink(missing_ok=True)
+    os.write(screen, b"\nInterrupted.\n")
+    os._exit(130)
+
+
+if __name__ == "__main__" and not hasattr(sys, "ps1"):  # A notebook has its own way to interrupt.
+    screen = os.dup(2)
+    signal.signal(signal.SIGINT, end_at_once)
+
 import argparse
 import concurrent.futures
 import contextlib
 import csv
 import dataclasses
 import multiprocessing.pool
-import os
 import pathlib
-import sys
 import time
 import warnings
 
@@ -534,6 +551,7 @@ def write_whole(path, write):
         OSError: it cannot be written, because the disk is full, say.
     """
     partial = path.with_name(PARTIAL_PREFIX + path.name)
+    partials.append(partial)
     try:
         write(partial)
         partial.replace(path)

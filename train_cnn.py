@@ -14,6 +14,7 @@ import contextlib
 import math
 import os
 import pathlib
+import signal
 import sys
 import time
 
@@ -43,12 +44,12 @@ if settings.output.suffix != ".keras":
     parser.error("--output must end in .keras")
 
 
-def report_interrupt(kind, error, traceback):
-    """End in one line on Ctrl-C, whenever it comes (a notebook keeps its own report)."""
-    if kind is not KeyboardInterrupt:
-        return sys.__excepthook__(kind, error, traceback)
-    print(f"\nInterrupted. {settings.output} is as it was before.", file=sys.stderr)
-    sys.exit(130)
+def end_at_once(*_):
+    """End in one line on Ctrl-C: TensorFlow makes other errors of a `KeyboardInterrupt`."""
+    for partial in settings.output.parent.glob(f"{partial_prefix}*"):
+        partial.unlink()
+    os.write(2, f"\nInterrupted. {settings.output} is {outcome}.\n".encode(errors="replace"))
+    os._exit(130)
 
 
 def write_whole(path, write):
@@ -68,9 +69,10 @@ def write_whole(path, write):
         partial.unlink(missing_ok=True)
 
 
-if started_by_name:
-    sys.excepthook = report_interrupt
 partial_prefix = f"partial-{os.urandom(4).hex()}-"  # No other training's.
+outcome = "as it was before"
+if started_by_name and not hasattr(sys, "ps1"):  # A notebook keeps its own way to interrupt.
+    signal.signal(signal.SIGINT, end_at_once)
 for path in (settings.output, settings.output.with_suffix(".png")):
     try:
         if path.exists():
@@ -292,5 +294,6 @@ print(
 
 # %% Save
 write_whole(settings.output, model.save)
+outcome = "saved"
 write_whole(settings.output.with_suffix(".png"), figure.savefig)
 print(f"Saved {settings.output}")
