@@ -277,3 +277,128 @@ def test_ctrl_c_ends_predict_in_one_line(tmp_path, sample_npz, model_path, momen
     check_interrupted(process, "Interrupted.")
     assert set(names(tmp_path)) <= {"digits.csv", "predictions.png"}
     assert (tmp_path / "predictions.png").read_bytes() == b"earlier"
+
+
+@contextlib.contextmanager
+def mounted(*arguments, at):
+    """Mount something for a while, or skip the test where that is not allowed."""
+    try:
+        subprocess.run(["mount", *map(str, arguments), str(at)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("nothing can be mounted here (it takes Linux and root)")
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", "-l", str(at)], check=True)
+
+
+@contextlib.contextmanager
+def small_disk(folder):
+    """Mount a disk of 4 MB."""
+    folder.mkdir()
+    with mounted("-t", "tmpfs", "-o", "size=4m", "tmpfs", at=folder):
+        yield folder
+
+
+@contextlib.contextmanager
+def read_only(path):
+    """Write-protect a file or a folder, for root too."""
+    if os.geteuid():
+        mode = path.stat().st_mode
+        path.chmod(mode & ~0o222)
+        yield path
+        path.chmod(mode)
+    else:
+        with mounted("--bind", path, at=path):
+            subprocess.run(["mount", "-o", "remount,bind,ro", str(path)], check=True)
+            yield path
+
+
+def fill(folder):
+    with contextlib.suppress(OSError), open(folder / "filler", "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_full_disk_keeps_the_earlier_model(tmp_path, kind, sample_npz):
+    with small_disk(tmp_path / "disk") as disk:
+        (disk / "model.keras").write_bytes(b"earlier")
+        fill(disk)
+        output = ["--output", "disk/model.keras"]
+        process = start(SCRIPTS[kind], "--data", sample_npz, *SHORT, *output, folder=tmp_path)
+        status, _, lines = finish(process)
+        assert status == 1
+        assert lines == ["Cannot write disk/model.keras: No space left on device."]
+        assert (disk / "model.keras").read_bytes() == b"earlier"
+        assert names(disk) == ["filler", "model.keras"]
+
+
+def test_disk_that_is_full_after_the_model_keeps_the_model(tmp_path, sample_npz):
+    fill_at_rename = """
+import contextlib, os, sys
+
+def hook(event, arguments):
+    if event == "os.rename" and not os.path.exists("filler"):
+        with contextlib.suppress(OSError), open("filler", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+sys.addaudithook(hook)
+"""
+    with small_disk(tmp_path / "disk") as disk:
+        (disk / "mnist_cnn.png").write_bytes(b"earlier")
+        process = start(
+            "train_cnn.py", "--data", sample_npz, *SHORT, folder=disk, before=fill_at_rename
+        )
+        status, _, lines = finish(process)
+        assert status == 1
+        assert lines == ["Cannot write mnist_cnn.png: No space left on device."]
+        assert names(disk) == ["filler", "mnist_cnn.keras", "mnist_cnn.png"]
+        assert (disk / "mnist_cnn.png").read_bytes() == b"earlier"
+        keras.saving.load_model(disk / "mnist_cnn.keras")
+
+
+@pytest.mark.parametrize("name", ["predictions.png", "digits.csv"])
+def test_full_disk_keeps_the_earlier_figure_and_table(
+    predict_here, tmp_path, sample_npz, model_path, name
+):
+    with small_disk(tmp_path / "disk") as disk:
+        (disk / name).write_bytes(b"earlier")
+        fill(disk)
+        option = "--csv" if name.endswith(".csv") else "--output"
+        process = predict_here("--data", sample_npz, "--model", model_path, option, f"disk/{name}")
+        assert process.returncode == 1
+        assert process.stderr == f"Cannot write disk/{name}: No space left on device.\n"
+        assert (disk / name).read_bytes() == b"earlier"
+        assert names(disk) == sorted(["filler", name])
+
+
+WITHOUT_TENSORFLOW = "import sys; sys.modules.update(keras=None, tensorflow=None)"
+
+
+@pytest.mark.parametrize("script", ["train_ann.py", "train_cnn.py", "predict.py"])
+def test_what_cannot_be_written_is_found_out_first(tmp_path, script, sample_npz, model_path):
+    """A folder that is read-only or missing, and a file that is protected or a folder."""
+    ending, options = ".keras", []
+    if script == "predict.py":
+        ending, options = ".png", ["--model", model_path]
+    for folder in ("protected", "file", f"file/folder{ending}"):
+        (tmp_path / folder).mkdir()
+    file = tmp_path / "file" / f"kept{ending}"
+    file.write_bytes(b"earlier")
+    before = names(tmp_path / "file")
+    with read_only(tmp_path / "protected"), read_only(file):
+        for output in ("protected/x", "missing/x", "file/kept", "file/folder"):
+            output += ending
+            process = start(
+                *(script, "--data", sample_npz, *options, "--output", output),
+                folder=tmp_path,
+                before=WITHOUT_TENSORFLOW,
+            )
+            status, stdout, (line,) = finish(process)
+            assert (status, stdout) == (1, "")
+            assert line.startswith(f"Cannot write {output}: ")
+        assert file.read_bytes() == b"earlier"
+    assert not names(tmp_path / "protected")
+    assert names(tmp_path / "file") == before
