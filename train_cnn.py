@@ -140,7 +140,7 @@ def read_npz(path):
     return parts["train"], parts["test"]
 
 
-def load_mnist():
+def get_mnist():
     """Load MNIST from Keras's cache, into which it is downloaded the first time.
 
     Returns:
@@ -163,12 +163,12 @@ def load_mnist():
 
 
 try:
-    data = read_npz(settings.data) if settings.data else load_mnist()
+    (x_train, y_train), (x_test, y_test) = read_npz(settings.data) if settings.data else get_mnist()
 except Exception as error:
-    advice = f" Put {MNIST_URL} (SHA-256 {MNIST_SHA256}) at {MNIST_CACHE}, or use --data."
-    advice = "" if settings.data else advice
-    sys.exit(f"Cannot train on {settings.data or 'MNIST'}: {str(error).rstrip('.')}.{advice}")
-(x_train, y_train), (x_test, y_test) = data
+    reason = " ".join(str(error).split()).rstrip(".")
+    if not settings.data:
+        reason += f". Put {MNIST_URL} (SHA-256 {MNIST_SHA256}) at {MNIST_CACHE}, or use --data"
+    sys.exit(f"Cannot train on {settings.data or 'MNIST'}: {reason}.")
 
 x_train = x_train.astype("float32")[..., np.newaxis] / 255
 x_test = x_test.astype("float32")[..., np.newaxis] / 255

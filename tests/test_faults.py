@@ -1,5 +1,6 @@
 """Pulled plugs: killed and interrupted runs, full and read-only disks, broken networks."""
 
+import concurrent.futures
 import contextlib
 import os
 import pathlib
@@ -11,10 +12,10 @@ import socketserver
 import ssl
 import subprocess
 import sys
+import threading
 import time
 
 import keras
-import numpy as np
 import pytest
 from conftest import ROOT, SCRIPTS, user_lines
 
@@ -35,15 +36,25 @@ def model_path(tmp_path_factory):
 
 
 def start(script, *arguments, folder, before="", prefix=(), **environment):
-    """Start a script as a user does, if need be after some lines of Python."""
+    """Start a script as a user does, if need be after some lines of Python.
+
+    Args:
+        script: one of the project's scripts.
+        *arguments: its command line.
+        folder: the current folder.
+        before: lines of Python to run before the script, in the same process.
+        prefix: a command that starts the process in turn.
+        **environment: what to change in the environment; `None` takes a variable out.
+    """
     command = [ROOT / script]
     if before:
         run = f"runpy.run_path({str(ROOT / script)!r}, run_name='__main__')"
         command = ["-c", f"import runpy, sys\nsys.path[0] = {str(ROOT)!r}\n{before}\n{run}"]
+    variables = {**os.environ, "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1", **environment}
     return subprocess.Popen(
         [*prefix, sys.executable, *map(str, command), *map(str, arguments)],
         cwd=folder,
-        env={**os.environ, "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1", **environment},
+        env={name: str(value) for name, value in variables.items() if value is not None},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -402,3 +413,206 @@ def test_what_cannot_be_written_is_found_out_first(tmp_path, script, sample_npz,
         assert file.read_bytes() == b"earlier"
     assert not names(tmp_path / "protected")
     assert names(tmp_path / "file") == before
+
+
+MNIST_URL = f"https://{HOST}/tensorflow/tf-keras-datasets/mnist.npz"
+MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Make a certificate for MNIST's host, which only those trust who are told to."""
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    name = ["-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}"]
+    try:
+        files = ["-keyout", path, "-out", path.with_suffix(".out")]
+        subprocess.run([*command, *name, *files], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("there is no openssl to make a certificate with")
+    with path.open("ab") as file:
+        file.write(path.with_suffix(".out").read_bytes())
+    return path
+
+
+class Proxy(socketserver.StreamRequestHandler):
+    """A real proxy, but for the network behind it: it plays MNIST's host itself."""
+
+    def handle(self):
+        with contextlib.suppress(OSError):
+            self.read_head(self.rfile)
+            self.server.proxy_answer(self.wfile.write)
+            if self.server.host_answer is None:
+                return
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.server.certificate)
+            with context.wrap_socket(self.connection, server_side=True) as connection:
+                self.read_head(connection.makefile("rb"))
+                self.server.host_answer(connection.sendall)
+
+    @staticmethod
+    def read_head(file):
+        while file.readline().strip():
+            pass
+
+
+@contextlib.contextmanager
+def proxy(certificate, proxy_answer, host_answer):
+    """Run a proxy on the loopback address; give the environment that leads a script to it."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy) as server:
+        server.daemon_threads, server.block_on_close = True, False
+        server.certificate = certificate
+        server.proxy_answer, server.host_answer = proxy_answer, host_answer
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield through(f"http://127.0.0.1:{server.server_address[1]}", certificate)
+        server.shutdown()
+
+
+def through(url, certificate):
+    no_exception = {"NO_PROXY": None, "no_proxy": None}
+    return {"HTTPS_PROXY": url, "https_proxy": url, "SSL_CERT_FILE": certificate, **no_exception}
+
+
+def says(text, content=b""):
+    return lambda send: send(text.encode().replace(b"\n", b"\r\n") + content)
+
+
+def silent(send):
+    time.sleep(60)
+
+
+def trickling(text):
+    """Send all but the last line at once, and then a byte a second."""
+
+    def trickle(send):
+        send(text.encode().replace(b"\n", b"\r\n"))
+        while True:
+            send(b"x")
+            time.sleep(1)
+
+    return trickle
+
+
+def half_and_silence(send):
+    says(HEAD, bytes(2**20))(send)
+    time.sleep(60)
+
+
+CONNECTED = says("HTTP/1.1 200 Connection established\n\n")
+HEAD = "HTTP/1.1 200 OK\nContent-Length: 11490434\n\n"
+# What the proxy answers, what the host answers, and what the user is told.
+NETWORKS = {
+    "nobody_listens": (None, None, "Connection refused"),
+    "proxy_refuses": (says("HTTP/1.1 403 Not today\n\n"), None, "403 Not today"),
+    "proxy_hangs_up": (says(""), None, "closed connection"),
+    "proxy_is_none": (says("<html>\n<body>Welcome"), None, "<html>"),
+    "proxy_is_silent": (silent, None, "nothing has come"),
+    "proxy_trickles": (trickling("HTTP/1.1 200 "), None, "nothing has come"),
+    "host_is_silent": (CONNECTED, silent, "nothing has come"),
+    "host_hangs_up": (CONNECTED, says(""), "closed connection"),
+    "host_is_not_trusted": (CONNECTED, says(HEAD), "certificate verify failed"),
+    "not_found": (CONNECTED, says("HTTP/1.1 404 Not Found\n\n"), "404"),
+    "server_error": (CONNECTED, says("HTTP/1.1 500 Oh dear\n\n"), "500"),
+    "web_page": (CONNECTED, says("HTTP/1.1 200 OK\n\n<html>Log in</html>"), "corrupted"),
+    "half": (CONNECTED, says(HEAD, bytes(2**20)), "got only 1048576 out of 11490434"),
+    "half_of_unknown": (CONNECTED, says("HTTP/1.1 200 OK\n\n", bytes(2**20)), "corrupted"),
+    "half_and_silence": (CONNECTED, half_and_silence, "nothing has come"),
+    "trickle": (CONNECTED, trickling(HEAD), "nothing has come"),
+    "trickling_head": (CONNECTED, trickling("HTTP/1.1 200 OK\nServer: "), "nothing has come"),
+}
+SCRIPTS_IN_TURN = ["train_ann.py", "predict.py", "train_cnn.py"]
+
+
+def broken_network(network, script, folder, options, certificate):
+    """Run a script in a broken network, every other time with a wrong file in Keras's cache."""
+    proxy_answer, host_answer, _ = NETWORKS[network]
+    empty, home = folder / "empty", folder / "home"
+    empty.mkdir()
+    (home / "datasets").mkdir(parents=True)
+    if len(network) % 2:
+        (home / "datasets" / "mnist.npz").write_bytes(b"wrong")
+    with contextlib.ExitStack() as stack:
+        if proxy_answer is None:
+            refused = stack.enter_context(socket.socket())
+            refused.bind(("127.0.0.1", 0))  # Nothing listens here.
+            environment = through(f"http://127.0.0.1:{refused.getsockname()[1]}", certificate)
+        else:
+            environment = stack.enter_context(proxy(certificate, proxy_answer, host_answer))
+        if network == "host_is_not_trusted":
+            environment["SSL_CERT_FILE"] = None
+        process = start(script, *options, folder=empty, KERAS_HOME=home, **environment)
+        return process, finish(process), home, names(empty)
+
+
+@pytest.fixture(scope="module")
+def broken_networks(tmp_path_factory, model_path, certificate):
+    """Try them all, some at a time: most of it is waiting."""
+    with concurrent.futures.ThreadPoolExecutor(4) as executor:
+        results = {}
+        for turn, network in enumerate(NETWORKS):
+            script = SCRIPTS_IN_TURN[turn % 3]
+            folder = tmp_path_factory.mktemp(network)
+            options = ["--model", model_path] if script == "predict.py" else []
+            arguments = (network, script, folder, options, certificate)
+            results[network] = executor.submit(broken_network, *arguments)
+        yield results
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_broken_network_is_one_line(broken_networks, network):
+    process, (status, stdout, lines), home, written = broken_networks[network].result()
+    assert status == 1
+    (line,) = lines
+    assert line.startswith(("Cannot load MNIST: ", "Cannot train on MNIST: "))
+    reason, cache = NETWORKS[network][2], str(home / "datasets" / "mnist.npz")
+    for text in (reason, MNIST_URL, MNIST_SHA256, cache, "--data"):
+        assert text in line
+    assert "Epoch" not in stdout
+    assert not written
+
+
+def good_host(send):
+    says(HEAD, (CACHE / "datasets" / "mnist.npz").read_bytes())(send)
+
+
+@unix
+@pytest.mark.parametrize("script", SCRIPTS_IN_TURN)
+def test_good_network_mends_a_wrong_cache(tmp_path, mnist, model_path, certificate, script):
+    """A download that was killed leaves half a file in Keras's cache."""
+    (tmp_path / "datasets").mkdir()
+    content = (CACHE / "datasets" / "mnist.npz").read_bytes()
+    (tmp_path / "datasets" / "mnist.npz").write_bytes(content[:5_000_000])
+    options = ["--model", model_path] if script == "predict.py" else []
+    with proxy(certificate, CONNECTED, good_host) as environment:
+        process = start(script, *options, folder=tmp_path, KERAS_HOME=tmp_path, **environment)
+        for line in process.stdout:
+            if line.startswith("Epoch 1/"):
+                process.send_signal(signal.SIGINT)
+                break
+        status, _, lines = finish(process)
+    assert (status, len(lines)) == ((0, 0) if script == "predict.py" else (130, 1))
+    assert (tmp_path / "datasets" / "mnist.npz").read_bytes() == content
+
+
+@pytest.mark.parametrize("script", SCRIPTS_IN_TURN)
+def test_cache_that_cannot_be_written(tmp_path, sample_npz, model_path, script):
+    """It is read where it is, and /tmp/.keras, which belongs to everybody, is not used."""
+    home, work = tmp_path / "home", tmp_path / "work"
+    (home / "datasets").mkdir(parents=True)
+    work.mkdir()
+    options = ["--model", model_path] if script == "predict.py" else SHORT
+    shared = [*pathlib.Path("/tmp/.keras").rglob("*")]
+    if script != "train_ann.py":
+        with read_only(home):
+            process = start(script, *options, folder=work, KERAS_HOME=home)
+            status, _, (line,) = finish(process)
+        assert status == 1
+        assert "No such file" in line
+        assert str(home / "datasets" / "mnist.npz") in line
+    shutil.copy(sample_npz, home / "datasets" / "mnist.npz")
+    with read_only(home):
+        process = start(script, *options, folder=work, KERAS_HOME=home)
+        status, _, lines = finish(process)
+    assert (status, lines) == (0, [])
+    assert names(home) == ["datasets"]
+    assert [*pathlib.Path("/tmp/.keras").rglob("*")] == shared
