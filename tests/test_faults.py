@@ -616,3 +616,51 @@ def test_cache_that_cannot_be_written(tmp_path, sample_npz, model_path, script):
     assert (status, lines) == (0, [])
     assert names(home) == ["datasets"]
     assert [*pathlib.Path("/tmp/.keras").rglob("*")] == shared
+
+
+def without_network():
+    """Give the command that starts a process without a network, or skip the test."""
+    command = ["unshare", "--net"]
+    try:
+        subprocess.run([*command, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no process can be started without a network here (it takes Linux and root)")
+    return command
+
+
+def written(folder):
+    """Tell all files in a folder, and when each was last written."""
+    return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("work", ["train_ann", "train_cnn", "test_digits", "picture"])
+def test_writes_where_it_says_alone(tmp_path, sample_npz, model_path, work):
+    """A home that cannot be written, and no network: nothing is missed, and nothing left."""
+    home, empty, temporary = (tmp_path / name for name in ("home", "empty", "temporary"))
+    for folder in (home, empty, temporary):
+        folder.mkdir()
+    if work in ("train_ann", "train_cnn"):
+        command = [f"{work}.py", "--data", sample_npz, *SHORT]
+        expected = [f"mnist_{work[6:]}.keras", f"mnist_{work[6:]}.png"]
+    else:
+        source = (
+            [ROOT / "docs" / "handwriting.png"] if work == "picture" else ["--data", sample_npz]
+        )
+        command = ["predict.py", *source, "--model", model_path, "--csv", "digits.csv"]
+        expected = ["digits.csv", "predictions.png"]
+    before = written(pathlib.Path("/tmp/.keras"))
+    with read_only(home):
+        process = start(
+            *command,
+            folder=empty,
+            prefix=without_network(),
+            **{"HOME": home, "KERAS_HOME": None, "MPLCONFIGDIR": None, "TMPDIR": temporary},
+        )
+        status, _, lines = finish(process)
+    assert status == 0
+    # Matplotlib tells that it has to make do without a cache, and what helps.
+    assert all(line.startswith(("mkdir -p failed", "Matplotlib created")) for line in lines)
+    assert names(empty) == expected
+    assert not names(home)
+    assert not names(temporary)
+    assert written(pathlib.Path("/tmp/.keras")) == before
