@@ -176,20 +176,6 @@ def test_bad_paths(predict_here, trained, sample_npz, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"folder.png", "text.npz", "flat.npz"}
 
 
-def test_no_network_and_no_cache(run, trained, tmp_path):
-    proxy = "http://127.0.0.1:9"  # The discard port, where nobody answers.
-    home = str(tmp_path / "keras")
-    process = run(
-        *("predict.py", "--model", trained.model_path),
-        **{"KERAS_HOME": home, "https_proxy": proxy, "HTTPS_PROXY": proxy},
-    )
-    assert process.returncode == 1
-    (line,) = process.stderr.splitlines()
-    assert "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1" in line
-    assert os.path.join(home, "datasets", "mnist.npz") in line
-    assert "--data" in line
-
-
 def test_answers_before_tensorflow_is_imported(tmp_path):
     """Help, a wrong command line, a missing and a bad file do not wait for TensorFlow."""
     (tmp_path / "bad.keras").write_bytes(b"PK\x03\x04 cut short")

@@ -1,15 +1,9 @@
 """The training scripts: what they print and leave behind, and how they fail."""
 
 import ast
-import contextlib
-import os
 import re
 import runpy
-import signal
-import socket
-import subprocess
 import sys
-import time
 
 import keras
 import numpy as np
@@ -64,7 +58,7 @@ def in_process(request, sample_npz, tmp_path, monkeypatch):
         script = SCRIPTS[request.param]
         command = [script.name, "--data", str(sample_npz), *SHORT, *map(str, arguments)]
         monkeypatch.setattr(sys, "argv", command)
-        monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+        monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)  # Leave Ctrl-C to pytest.
         monkeypatch.chdir(tmp_path)
         return runpy.run_path(str(script), run_name="__main__")
 
@@ -234,64 +228,6 @@ def test_bad_data_from_the_command_line(run, tmp_path):
 
 
 @pytest.mark.parametrize("kind", SCRIPTS)
-def test_no_network_and_no_cache(run, tmp_path, kind):
-    with socket.socket() as refused:
-        refused.bind(("127.0.0.1", 0))  # Nothing listens here, so that a connection is refused.
-        proxy = f"http://127.0.0.1:{refused.getsockname()[1]}"
-        started = time.monotonic()
-        process = run(
-            SCRIPTS[kind], KERAS_HOME=str(tmp_path / "keras"), https_proxy=proxy, HTTPS_PROXY=proxy
-        )
-    assert time.monotonic() - started < 60, "it hung"
-    assert process.returncode == 1
-    (line,) = user_lines(process.stderr)
-    assert "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz" in line
-    assert "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1" in line
-    assert str(tmp_path / "keras" / "datasets" / "mnist.npz") in line
-    assert "--data" in line
-    assert not list(tmp_path.glob("mnist*"))
-
-
-@pytest.mark.parametrize("kind", SCRIPTS)
-def test_bad_output_is_found_out_before_training(run, tmp_path, kind, sample_npz):
-    (tmp_path / "folder.keras").mkdir()
-    for output in ("nowhere/model.keras", "folder.keras"):
-        process = run(SCRIPTS[kind], "--data", sample_npz, "--output", output)
-        assert process.returncode == 1
-        (line,) = process.stderr.splitlines()
-        assert line.startswith(f"Cannot write {output}: ")
-        assert process.stdout == ""
-
-
-@contextlib.contextmanager
-def small_disk(folder, kilobytes):
-    """Mount a disk of the given size, or skip the test where that is not allowed."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a small disk cannot be mounted here (it takes Linux and root)")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-@pytest.mark.parametrize("kind", SCRIPTS)
-def test_full_disk_keeps_the_earlier_model(run, tmp_path, kind, sample_npz):
-    with small_disk(tmp_path / "disk", 96) as disk:
-        output = disk / "model.keras"
-        output.write_bytes(b"earlier")
-        process = run(SCRIPTS[kind], "--data", sample_npz, *SHORT, "--output", output)
-        assert process.returncode == 1
-        (line,) = user_lines(process.stderr)
-        assert line == f"Cannot write {output}: No space left on device."
-        assert output.read_bytes() == b"earlier"
-        assert not list(disk.glob("partial*"))
-
-
-@pytest.mark.parametrize("kind", SCRIPTS)
 def test_diverged_training_keeps_the_earlier_model(run, tmp_path, kind, sample_npz):
     output = tmp_path / f"mnist_{kind}.keras"
     output.write_bytes(b"earlier")
@@ -301,30 +237,6 @@ def test_diverged_training_keeps_the_earlier_model(run, tmp_path, kind, sample_n
     assert process.returncode == 1
     (line,) = user_lines(process.stderr)
     assert "smaller --learning-rate" in line
-    assert [path.name for path in tmp_path.iterdir()] == [output.name]
-    assert output.read_bytes() == b"earlier"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to another process")
-@pytest.mark.parametrize("kind", SCRIPTS)
-def test_ctrl_c_keeps_the_earlier_model(tmp_path, kind, sample_npz):
-    output = tmp_path / f"mnist_{kind}.keras"
-    output.write_bytes(b"earlier")
-    process = subprocess.Popen(
-        [sys.executable, SCRIPTS[kind], "--data", sample_npz, "--epochs", "100000"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    )
-    for line in process.stdout:
-        if line.startswith("Epoch 3/"):
-            break
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    (line,) = user_lines(stderr)
-    assert line == f"Interrupted. mnist_{kind}.keras is as it was before."
     assert [path.name for path in tmp_path.iterdir()] == [output.name]
     assert output.read_bytes() == b"earlier"
 
