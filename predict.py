@@ -7,6 +7,7 @@ python predict.py my_digit.jpg phone_number.png photos/
 %run predict.py
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ def end_at_once(*_):
     for partial in partials:
         partial.unlink(missing_ok=True)
     os.write(screen, b"\nInterrupted.\n")
+    atexit._run_exitfuncs()  # TensorFlow and matplotlib remove their temporary files.
     os._exit(130)
 
 

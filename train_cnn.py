@@ -10,6 +10,7 @@ to play with. The whole file pasted into a notebook cell runs with its default s
 
 # %% Settings
 import argparse
+import atexit
 import contextlib
 import math
 import os
@@ -49,6 +50,7 @@ def end_at_once(*_):
     for partial in settings.output.parent.glob(f"{partial_prefix}*"):
         partial.unlink()
     os.write(2, f"\nInterrupted. {settings.output} is {outcome}.\n".encode(errors="replace"))
+    atexit._run_exitfuncs()  # TensorFlow and matplotlib remove their temporary files.
     os._exit(130)
 
 
@@ -145,9 +147,6 @@ def get_mnist():
 
     Returns:
         As `read_npz`.
-
-    Raises:
-        Exception: it cannot be downloaded, nothing has come for eight seconds, or the like.
     """
     if not os.access(os.environ["KERAS_HOME"], os.W_OK):
         return read_npz(MNIST_CACHE)  # Keras would use /tmp/.keras, which is everybody's.

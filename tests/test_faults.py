@@ -235,18 +235,23 @@ INTERRUPTED = {
 @pytest.mark.parametrize("moment", INTERRUPTED)
 def test_ctrl_c_ends_training_in_one_line(tmp_path, sample_npz, moment):
     kind = "cnn" if list(INTERRUPTED).index(moment) % 2 else "ann"
-    (tmp_path / "model.keras").write_bytes(b"earlier")
+    empty, temporary = tmp_path / "empty", tmp_path / "temporary"
+    empty.mkdir()
+    temporary.mkdir()
+    (empty / "model.keras").write_bytes(b"earlier")
     process = start(
         SCRIPTS[kind],
         *("--data", sample_npz, *SHORT, "--output", "model.keras"),
-        folder=tmp_path,
+        folder=empty,
         before=strike(signal.SIGINT, *INTERRUPTED[moment]),
+        TMPDIR=temporary,
     )
     saved = moment == "writing_the_curves"
     state = "saved" if saved else "as it was before"
     check_interrupted(process, f"Interrupted. model.keras is {state}.")
-    assert names(tmp_path) == ["model.keras"]
-    assert ((tmp_path / "model.keras").read_bytes() == b"earlier") == (not saved)
+    assert names(empty) == ["model.keras"]
+    assert ((empty / "model.keras").read_bytes() == b"earlier") == (not saved)
+    assert not names(temporary)
 
 
 @unix
