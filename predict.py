@@ -232,7 +232,8 @@ def predict_pictures(options):
     if options.csv:
         write_whole(options.csv, lambda path: write_csv(path, picture_rows(readings)))
     for page, (rows, path) in enumerate(zip(pages, page_paths, strict=True)):
-        shown = [[panel(readings[i]) for i in row] for row in rows]
+        with quiet_start():
+            shown = [[panel(readings[i]) for i in row] for row in rows]
         save(plots.picture_page(shown), path, keep=page == 0)
     show(options.no_show)
     return 1 if problems else 0
@@ -271,21 +272,24 @@ def find_pictures(names):
 
     Returns:
         `(paths, problems)`: lists of strings, the paths as they were given (in a folder, joined
-        to it, in alphabetical order), and a line for each folder without pictures.
+        to it, in alphabetical order), and a line for each folder without pictures, and for each
+        that cannot be looked into.
     """
     paths, problems = [], []
     for name in names:
         if not os.path.isdir(name):
             paths.append(name)
             continue
+        closed = []
         inside = sorted(
             os.path.join(folder, file)
-            for folder, _, files in os.walk(name)
+            for folder, _, files in os.walk(name, onerror=closed.append)
             for file in files
             if file.lower().endswith(PICTURE_ENDINGS) and not file.startswith(".")
         )
         paths += inside
-        if not inside:
+        problems += map(one_line, closed)
+        if not inside and not closed:
             problems.append(f"{name}: there is no picture in this folder.")
     return paths, problems
 
@@ -299,14 +303,15 @@ def read_pictures(paths):
     Returns:
         A list of `Reading`, one for each path, in the same order.
     """
-    readings = []
+    readings, start = [], time.monotonic()
     executor = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
-    try:
-        for reading in executor.map(read_picture, paths):
-            readings.append(reading)
-            show_progress(len(readings), len(paths))
-    finally:
-        executor.shutdown(cancel_futures=True)  # After Ctrl-C, the rest is not waited for.
+    with quiet_start():  # What a library says of a damaged picture is said in one line anyway.
+        try:
+            for reading in executor.map(read_picture, paths):
+                readings.append(reading)
+                show_progress(len(readings), len(paths), time.monotonic() - start)
+        finally:
+            executor.shutdown(cancel_futures=True)  # After Ctrl-C, the rest is not waited for.
     return readings
 
 
@@ -339,18 +344,23 @@ def read_picture(path):
     return reading
 
 
-def show_progress(done, total):
+def show_progress(done, total, seconds):
     """Draw a progress bar where there is more to do than for a moment.
+
+    It grows in a terminal and in a notebook, percent by percent; in a file or a pipe only its end
+    is written.
 
     Args:
         done: how many pictures are done.
         total: how many there are.
+        seconds: how long that took.
     """
-    if total > 10:
-        bar = "=" * (30 * done // total)
-        print(f"\rReading pictures [{bar:30}] {done}/{total}", end="", flush=True)
-        if done == total:
-            print()
+    bar = f"Reading pictures [{'=' * (30 * done // total):30}] {done}/{total}"
+    if not sys.stdout.isatty() and "ipykernel" not in sys.modules:
+        if total > 10 and done == total:
+            print(bar)
+    elif (total > 10 or seconds > 2) and 100 * done // total > 100 * (done - 1) // total:
+        print(f"\r{bar}", end="\n" if done == total else "", flush=True)
 
 
 def described(reading, plots):

@@ -13,8 +13,11 @@ pens of all kinds: the art is to take those away, and nothing else.
 
 import contextlib
 import dataclasses
+import io
+import logging
 import os
 import stat
+import time
 import warnings
 
 import cv2
@@ -22,8 +25,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 FORMATS = ["PNG", "JPEG", "BMP", "WEBP", "TIFF"]
-# Decoded, such a picture takes 200 MB; no phone's camera makes a larger one by default.
-MAX_PIXELS = 64_000_000
+# Decoded, such a picture takes 200 MB; no phone's camera makes a larger one by default. JPEG has no
+# longer sides.
+MAX_PIXELS, MAX_SIDE = 64_000_000, 65_535
+# A stored picture of that size is smaller, and is read in far fewer pieces and far less time.
+MAX_BYTES, MAX_READS, MAX_SECONDS = 200_000_000, 1_000_000, 10
+TIFF_WIDTH, TIFF_LENGTH, TIFF_TILE_WIDTH, TIFF_TILE_LENGTH = 256, 257, 322, 323
 # A side of 2,000 pixels leaves 20 for the height of a digit on a page with 70 lines of them; on
 # one of 480, the strokes of a drawing of 28 x 28 are wide enough to be measured.
 LONGEST_SIDE, SHORTEST_SIDE = 2_000, 480
@@ -35,6 +42,10 @@ MNIST_STROKE_WIDTH = 2.5
 # Of MNIST's training digits 2 % are wider than this times their height. With the other conditions
 # of `best_cut`, 0.12 % of them would be cut apart, and so are a fifth of pairs that touch.
 CONTACT_ASPECT = 1.3
+
+# What is wrong with a picture is said once, by a `ValueError`.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+warnings.filterwarnings("ignore", module="PIL")
 
 
 @dataclasses.dataclass
@@ -117,56 +128,151 @@ def load_picture(path):
         ValueError: it is no such picture, or too large; the message is for the user.
         OSError: it is missing, or cannot be read.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{path}: no picture, but a folder or a device.")
-    with open(path, "rb") as file:
-        start = file.read(32)
-    if not start:
+    if status.st_size == 0:
         raise ValueError(f"{path}: the file is empty.")
+    if status.st_size > MAX_BYTES:
+        raise ValueError(f"{path}: the file is larger than 200 MB; make the picture smaller.")
+    with BoundedFile(path) as file:
+        image = open_image(path, file)
+        several = getattr(image, "is_animated", False) and image.format != "MPO"
+        note = f"{path}: only the first picture in it is read." if several else None
+        try:
+            image.load()
+        except TooMuchWorkError:
+            raise ValueError(f"{path}: it takes too long to read; save it anew.") from None
+        except Exception:
+            raise ValueError(f"{path}: the picture is damaged or cut short.") from None
+        with contextlib.suppress(Exception):  # Where this is damaged, the picture is as it is.
+            ImageOps.exif_transpose(image, in_place=True)
+        return as_rgb(image), note
+
+
+class TooMuchWorkError(Exception):
+    """A file makes more work than a picture does."""
+
+
+class BoundedFile(io.BufferedReader):
+    """A file that ends a hostile picture's work.
+
+    Some files are small, and keep a decoder busy for hours: with millions of empty parts, say, or
+    with thousands of passes over the same pixels. Decoders come here for each part.
+
+    Args:
+        path: path of the file.
+    """
+
+    def __init__(self, path):
+        super().__init__(io.FileIO(path))
+        self.reads = 0
+        self.start = time.thread_time()
+
+    def read(self, size=-1):
+        """Read as any file does.
+
+        Raises:
+            TooMuchWorkError: too often, or too late.
+        """
+        self.reads += 1
+        if self.reads > MAX_READS or time.thread_time() > self.start + MAX_SECONDS:
+            raise TooMuchWorkError
+        return super().read(size)
+
+
+def open_image(path, file):
+    """Open a picture as far as to know its kind and its size.
+
+    Args:
+        path: what to call it.
+        file: a `BoundedFile`.
+
+    Returns:
+        A Pillow image that can be loaded without great risk.
+
+    Raises:
+        ValueError: as `load_picture`.
+    """
+    start = file.read(32)
     if start[4:8] == b"ftyp" and start[8:12] not in (b"avif", b"avis"):
         raise ValueError(
             f"{path}: a picture in Apple's HEIC format, which is not read here. Export it as JPEG, "
             "or choose Settings, Camera, Formats, Most Compatible on the iPhone."
         )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of what is checked here.
-            image = Image.open(path, formats=FORMATS)
+        image = Image.open(file, formats=FORMATS)
+        width, height = decoded_size(image)
     except Image.DecompressionBombError:
         raise ValueError(f"{path}: the picture is too large; make it smaller.") from None
+    except TooMuchWorkError:
+        raise ValueError(f"{path}: it takes too long to read; save it anew.") from None
     except Exception:
         kinds = "PNG, JPEG, BMP, WebP or TIFF"
         raise ValueError(f"{path}: no picture that can be read ({kinds}).") from None
-    with image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise ValueError(f"{path}: {width} x {height} is too large; make it smaller.")
-        pages = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
-        note = f"{path}: only the first of {pages} pictures in it is read." if pages > 1 else None
-        try:
-            image.load()
-        except Exception:
-            raise ValueError(f"{path}: the picture is damaged or cut short.") from None
-        with contextlib.suppress(Exception):  # Where this is damaged, the picture is as it is.
-            image = ImageOps.exif_transpose(image)
-        return as_rgb(image), note
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise ValueError(f"{path}: {width} x {height} is too large; make it smaller.")
+    if image.format in ("JPEG", "MPO"):
+        # A thousand passes over the pixels fit in the 64 kB that Pillow would read at a time.
+        image.decodermaxblock = 4_096
+    return image
+
+
+def decoded_size(image):
+    """Return the width and height in which a Pillow image is decoded.
+
+    They are the image's own but in a TIFF: each of its tiles is decoded whole, however much of it
+    is outside of the image.
+    """
+    if image.format != "TIFF":
+        return image.size
+    sizes = []
+    for side, tile in ((TIFF_WIDTH, TIFF_TILE_WIDTH), (TIFF_LENGTH, TIFF_TILE_LENGTH)):
+        length, step = image.tag_v2[side], max(1, image.tag_v2.get(tile, 1))
+        sizes.append(-(-length // step) * step)
+    return sizes
 
 
 def as_rgb(image):
     """Convert any kind of Pillow image to a uint8 array of shape `(height, width, 3)`, RGB."""
+    if image.mode == "LAB":
+        image = image.getchannel("L")
+    height, width = image.height, image.width
+    picture = np.empty((height, width, 3), np.uint8)
+    # In one piece, the steps between would take 3 GB for the largest pictures.
+    rows = max(1, 1_000_000 // width)
+    boxes = [(0, top, width, min(top + rows, height)) for top in range(0, height, rows)]
+    bands = [(slice(box[1], box[3]), box) for box in boxes]
     if image.mode.startswith(("I", "F")):
         # What is darkest in 16 or 32 bits a pixel becomes black, what is brightest white.
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
-        low, high = values.min(), values.max()
-        gray = np.uint8(255 * ((values - low) / max(high - low, 1e-9)))
-        return np.repeat(gray[..., np.newaxis], 3, axis=2)
-    if image.has_transparency_data:
-        rgba = np.asarray(image.convert("RGBA"))
-        rgb, opacity = rgba[..., :3].astype(np.float32), rgba[..., 3:] / np.float32(255)
-        brightness = (rgb * opacity).sum() / max(1, 3 * opacity.sum())
-        paper = 255 if brightness < 128 else 0
-        return np.uint8(rgb * opacity + paper * (1 - opacity))
-    return np.asarray(image.convert("RGB"))
+        low, high = np.inf, -np.inf
+        for _, box in bands:
+            values = np.asarray(image.crop(box), dtype=np.float64)
+            low = values.min(where=np.isfinite(values), initial=low)
+            high = values.max(where=np.isfinite(values), initial=high)
+        low, high = min(low, high), max(low, high, low + 1e-9)
+        for band, box in bands:
+            values = np.asarray(image.crop(box), dtype=np.float64)
+            values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+            picture[band] = (255 * ((values - low) / (high - low)))[..., np.newaxis]
+    elif image.has_transparency_data:
+        light = opacity = 0
+        for _, box in bands:
+            part = image.crop(box).convert("RGBA")
+            share = np.asarray(part.getchannel("A"), dtype=np.float32)
+            light += float((np.asarray(part.convert("L")) * share).sum())
+            opacity += float(share.sum())
+        paper = "white" if light < 128 * max(1, opacity) else "black"
+        for band, box in bands:
+            part = image.crop(box).convert("RGBA")
+            paper_part = Image.new("RGB", part.size, paper)
+            paper_part.paste(part, mask=part.getchannel("A"))
+            picture[band] = paper_part
+    else:
+        for band, box in bands:
+            part = image.crop(box)
+            picture[band] = part if part.mode == "RGB" else part.convert("RGB")
+    return picture
 
 
 def read_digits(picture):
