@@ -389,6 +389,7 @@ def without_ruled_lines(mask, ink):
     Returns:
         The mask without lines, of the same shape.
     """
+    mask = mask.copy()
     thickest = odd(0.02 * max(mask.shape))
     for _ in range(2):  # The horizontal lines, then, of the picture on its side, the vertical.
         # Lines slope and bend in photos, but short pieces of them are level.
@@ -397,11 +398,15 @@ def without_ruled_lines(mask, ink):
         level = cv2.morphologyEx(mask & ~thick, cv2.MORPH_OPEN, np.ones((1, length), np.uint8))
         for line in edge_to_edge(level):
             thickness = line.sum() / line.any(axis=0).sum()
-            tall = np.ones((odd(2 * thickness + 2), 1), np.uint8)
-            crossing = cv2.morphologyEx(mask, cv2.MORPH_OPEN, tall)
+            tall = odd(2 * thickness + 2)
+            # All that follows looks no further than this, and hundreds of lines take time.
+            rows = np.flatnonzero(line.any(axis=1))
+            band = slice(max(0, rows[0] - 2 * tall), rows[-1] + 2 * tall)
+            line, near_mask, near_ink = line[band], mask[band], ink[band]
+            crossing = cv2.morphologyEx(near_mask, cv2.MORPH_OPEN, np.ones((tall, 1), np.uint8))
             near = cv2.dilate(line, np.ones((odd(thickness + 2), 1), np.uint8))
-            darker = (ink > 1.5 * np.median(ink[line > 0])).astype(np.uint8)
-            mask = mask & ~(near & ~crossing & ~darker)
+            darker = (near_ink > 1.5 * np.median(near_ink[line > 0])).astype(np.uint8)
+            mask[band] = near_mask & ~(near & ~crossing & ~darker)
         mask, ink = np.ascontiguousarray(mask.T), np.ascontiguousarray(ink.T)
     return mask
 
@@ -424,6 +429,8 @@ def edge_to_edge(level):
         columns = np.linspace(0, box_width - 1, 2 + 20 * box_width // width).astype(int)
         points = [(left + x, top + np.nonzero(own[:, x])[0].mean()) for x in columns]
         pieces.append((label, points))
+    starts_x, starts_y = np.reshape([points[0] for _, points in pieces], (-1, 2)).T
+    ends_x = np.array([points[-1][0] for _, points in pieces])
     for piece in pieces:
         chain, line = [], []
         while piece and (line or piece[1][0][0] < 0.03 * width):
@@ -432,7 +439,11 @@ def edge_to_edge(level):
             line += points
             x, y = line[-1]
             if x > 0.97 * width:
-                yield np.isin(labels, chain).astype(np.uint8)
+                own = boxes[chain]
+                rows = slice(own[:, 1].min(), (own[:, 1] + own[:, 3]).max())
+                whole = np.zeros_like(level)
+                whole[rows] = np.isin(labels[rows], chain)
+                yield whole
                 break
             # The next piece lies where the last tenth of this line points to, past the strokes
             # that come between.
@@ -440,15 +451,11 @@ def edge_to_edge(level):
                 point for point in line if point[0] < x - 0.1 * width or point is line[0]
             ][-1]
             slope = (y - back_y) / max(1, x - back_x)
-            ahead = []
-            for other in pieces:
-                (start_x, start_y), *_, (end_x, _) = other[1]
-                gap = max(0, start_x - x)
-                miss = abs(start_y - y - slope * (start_x - x))
-                near = gap < width / 4 and miss < 0.01 * width + 0.05 * gap
-                if near and points[0][0] < start_x and x < end_x:
-                    ahead.append((start_x, other))
-            _, piece = min(ahead, default=(0, None))
+            gap = np.maximum(0, starts_x - x)
+            miss = np.abs(starts_y - y - slope * (starts_x - x))
+            near = (gap < width / 4) & (miss < 0.01 * width + 0.05 * gap)
+            ahead = np.flatnonzero(near & (points[0][0] < starts_x) & (x < ends_x))
+            piece = pieces[ahead[np.argmin(starts_x[ahead])]] if len(ahead) else None
 
 
 def find_digits(ink):
@@ -503,8 +510,13 @@ def find_parts(ink, mask):
     # Specks are no digits; and no page has more than a few hundred digits, but paper has grain.
     found = np.nonzero(sides >= 0.012 * max(height, width))[0]
     found = found[np.argsort(-sides[found], kind="stable")][:400]
+    found = found[found > 0]
+    # Boxes of digits hardly overlap. Hundreds as large as the page would keep us busy for minutes.
+    areas = boxes[found, 2] * boxes[found, 3]
+    small_first = np.argsort(areas, kind="stable")
+    fits = np.cumsum(areas[small_first]) <= 5 * height * width
     parts = []
-    for label in found[found > 0]:
+    for label in np.delete(found, small_first[~fits]):
         left, top, box_width, box_height, _ = boxes[label]
         window = slice(top, top + box_height), slice(left, left + box_width)
         values = ink[window][labels[window] == label]
