@@ -250,11 +250,11 @@ def as_rgb(image):
             values = np.asarray(image.crop(box), dtype=np.float64)
             low = values.min(where=np.isfinite(values), initial=low)
             high = values.max(where=np.isfinite(values), initial=high)
-        low, high = min(low, high), max(low, high, low + 1e-9)
+        low, high = (low, high) if low <= high else (0, 0)  # Not a single one is a number.
         for band, box in bands:
             values = np.asarray(image.crop(box), dtype=np.float64)
             values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-            picture[band] = (255 * ((values - low) / (high - low)))[..., np.newaxis]
+            picture[band] = (255 * ((values - low) / max(high - low, 1e-9)))[..., np.newaxis]
     elif image.has_transparency_data:
         light = opacity = 0
         for _, box in bands:
