@@ -28,8 +28,10 @@ FORMATS = ["PNG", "JPEG", "BMP", "WEBP", "TIFF"]
 # Decoded, such a picture takes 200 MB; no phone's camera makes a larger one by default. JPEG has no
 # longer sides.
 MAX_PIXELS, MAX_SIDE = 64_000_000, 65_535
-# A stored picture of that size is smaller, and is read in far fewer pieces and far less time.
-MAX_BYTES, MAX_READS, MAX_SECONDS = 200_000_000, 1_000_000, 10
+# A stored picture of that size is smaller, and is read in far fewer pieces and far less time; its
+# tags are read again, but not all of it.
+MAX_BYTES, MAX_READS, MAX_SECONDS, MAX_REREAD = 200_000_000, 1_000_000, 10, 50_000_000
+MAX_EXIF = 65_536  # In bytes, as a JPEG can have them at most.
 TIFF_WIDTH, TIFF_LENGTH, TIFF_TILE_WIDTH, TIFF_TILE_LENGTH = 256, 257, 322, 323
 # A side of 2,000 pixels leaves 20 for the height of a digit on a page with 70 lines of them; on
 # one of 480, the strokes of a drawing of 28 x 28 are wide enough to be measured.
@@ -145,6 +147,9 @@ def load_picture(path):
             raise ValueError(f"{path}: it takes too long to read; save it anew.") from None
         except Exception:
             raise ValueError(f"{path}: the picture is damaged or cut short.") from None
+        for key in ("exif", "Raw profile type exif"):
+            if len(image.info.get(key, "")) > 2 * MAX_EXIF:  # The second is in hexadecimal.
+                del image.info[key]
         with contextlib.suppress(Exception):  # Where this is damaged, the picture is as it is.
             ImageOps.exif_transpose(image, in_place=True)
         return as_rgb(image), note
@@ -158,7 +163,8 @@ class BoundedFile(io.BufferedReader):
     """A file that ends a hostile picture's work.
 
     Some files are small, and keep a decoder busy for hours: with millions of empty parts, say, or
-    with thousands of passes over the same pixels. Decoders come here for each part.
+    with thousands of passes over the same pixels, or of tags with the same large content. Decoders
+    come here for each part.
 
     Args:
         path: path of the file.
@@ -167,18 +173,21 @@ class BoundedFile(io.BufferedReader):
     def __init__(self, path):
         super().__init__(io.FileIO(path))
         self.reads = 0
-        self.start = time.thread_time()
+        self.end = time.thread_time() + MAX_SECONDS
+        self.bytes_left = os.fstat(self.fileno()).st_size + MAX_REREAD
 
     def read(self, size=-1):
         """Read as any file does.
 
         Raises:
-            TooMuchWorkError: too often, or too late.
+            TooMuchWorkError: too often, too late or too much.
         """
+        content = super().read(size)
         self.reads += 1
-        if self.reads > MAX_READS or time.thread_time() > self.start + MAX_SECONDS:
+        self.bytes_left -= len(content)
+        if self.reads > MAX_READS or self.bytes_left < 0 or time.thread_time() > self.end:
             raise TooMuchWorkError
-        return super().read(size)
+        return content
 
 
 def open_image(path, file):

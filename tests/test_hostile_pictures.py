@@ -110,6 +110,14 @@ def tiff(width, height, pages=1, data=None, **tags):
     return b"II*\0" + struct.pack("<I", start) + data + b"".join(directories)
 
 
+def same_content(count, length):
+    """A TIFF with many tags that have the same large content, which may be EXIF, too."""
+    entries = [struct.pack("<HHII", 256, 4, 1, 9), struct.pack("<HHII", 257, 4, 1, 9)]
+    entries += [struct.pack("<HHII", 1_000 + i, 7, length, 8) for i in range(count)]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + length) + bytes(length) + directory
+
+
 def tiled(tile_width, tile_height):
     """A TIFF of 100 x 100 pixels in one tile of any size."""
     packed = zlib.compress(bytes(1_000_000), 9)
@@ -143,6 +151,8 @@ ATTACKS = {
     "tiff strip": (lambda: tiff(100, 100, t279=2**31 - 1, t259=8), "cut short"),
     "tiff pages": (lambda: tiff(100, 100, pages=60_000), ""),
     "tiff bands": (lambda: tiff(100, 100, t277=2**31), "no picture that can be read"),
+    "tiff tags": (lambda: same_content(20_000, 100_000), "read"),
+    "png exif": (lambda: png(30, 30, png_chunk(b"eXIf", same_content(20_000, 100_000))), ""),
     "any size": (lambda: None, "larger than 200 MB"),
 }
 LARGEST = ["RGB", "P", "RGBA", "F"]
