@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import io
 import logging
+import math
 import os
 import stat
 import time
@@ -44,6 +45,8 @@ MNIST_STROKE_WIDTH = 2.5
 # Of MNIST's training digits 2 % are wider than this times their height. With the other conditions
 # of `best_cut`, 0.12 % of them would be cut apart, and so are a fifth of pairs that touch.
 CONTACT_ASPECT = 1.3
+# Squared paper has a line every 5 mm, and the page 60 of them; noise may have thousands.
+MOST_LINES = 100
 
 # What is wrong with a picture is said once, by a `ValueError`.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -78,6 +81,7 @@ class Part:
         labels: its numbers in the array of labels.
         mass: the sum of its ink.
         peak: the ink in the middle of its strokes, from 0 to 255.
+        contact: how many of its pixels lie on the picture's edges.
     """
 
     left: int
@@ -87,6 +91,7 @@ class Part:
     labels: list
     mass: float
     peak: float
+    contact: int = 0
 
     @property
     def width(self):
@@ -113,6 +118,7 @@ class Part:
             self.labels + other.labels,
             self.mass + other.mass,
             max(self.peak, other.peak),
+            self.contact + other.contact,
         )
 
 
@@ -294,6 +300,8 @@ def read_digits(picture):
         A list of `Digit`: lines from top to bottom, each from left to right. Empty where there
         is no ink.
     """
+    x, y, width, height = inside_margin(picture)
+    picture = picture[y : y + height, x : x + width]
     longest = max(picture.shape[:2])
     scale = np.clip(longest, SHORTEST_SIDE, LONGEST_SIDE) / longest
     working = resized(picture, scale)
@@ -305,8 +313,40 @@ def read_digits(picture):
             round(side / scale) for side in (part.left, part.top, part.right, part.bottom)
         )
         width, height = max(1, right - left), max(1, bottom - top)
-        digits.append(Digit(left, top, width, height, mnist_like(ink, labels, part)))
+        digits.append(Digit(x + left, y + top, width, height, mnist_like(ink, labels, part)))
     return digits
+
+
+def inside_margin(picture):
+    """Find the photo within a plain margin that was put around it.
+
+    Args:
+        picture: uint8 array of shape `(height, width, 3)`, RGB.
+
+    Returns:
+        `(left, top, width, height)` of the photo in pixels; of the whole picture where there is
+        no such margin.
+    """
+    height, width = picture.shape[:2]
+    for corner in (picture[0, 0].astype(int), picture[-1, -1].astype(int)):
+        # Compression and paper leave the margin's colour about as it was.
+        other = cv2.inRange(picture, corner - 8, corner + 8) == 0
+        rows = np.flatnonzero(other.mean(axis=1) > 0.5)
+        columns = np.flatnonzero(other.mean(axis=0) > 0.5)
+        if not len(rows) or not len(columns):
+            continue
+        left, top = int(columns[0]), int(rows[0])
+        right, bottom = int(columns[-1]) + 1, int(rows[-1]) + 1
+        inside = other[top:bottom, left:right]
+        # A photo has edges; a drawing on plain paper differs from it in its strokes alone.
+        edges = (inside[0], inside[-1], inside[:, 0], inside[:, -1])
+        ink_outside = other.sum() - inside.sum()
+        if (
+            ink_outside < 0.01 * (other.size - inside.size)
+            and min(edge.mean() for edge in edges) > 0.7
+        ):
+            return left, top, right - left, bottom - top
+    return 0, 0, width, height
 
 
 def resized(image, scale):
@@ -385,86 +425,132 @@ def is_bright_on_dark(picture):
     return ratio > 1
 
 
-def without_ruled_lines(mask, ink):
-    """Take away lines that run across the whole picture, as on ruled and squared paper.
+def without_level_lines(mask, faint, ink):
+    """Take away thin lines that run from the left edge to the right, as on ruled and squared paper.
 
-    A ruled line is thin and runs from edge to edge. It is removed where it is no thicker and no
-    darker than it is elsewhere: what is thicker or darker there is a stroke that crosses it.
+    A line is removed where it is no thicker and no darker than it is elsewhere: what is thicker or
+    darker there is a stroke that crosses it.
+
+    Args:
+        mask: uint8 array of shape `(height, width)`, 1 where there is ink, 0 elsewhere.
+        faint: uint8 array of the same shape, 1 where there may be ink.
+        ink: uint8 array of the same shape, from `find_ink`.
+
+    Returns:
+        The mask without lines, of the same shape.
+    """
+    height, width = mask.shape
+    # Lines slope and bend in photos, but short pieces of them are level; made thicker by a pixel
+    # above and below, they have no steps.
+    level = cv2.dilate(faint, np.ones((3, 1), np.uint8))
+    level = cv2.morphologyEx(level, cv2.MORPH_OPEN, np.ones((1, odd(width / 30)), np.uint8)) & faint
+    thick = np.ones(2 * [odd(0.03 * max(mask.shape))], np.uint8)
+    level &= ~cv2.morphologyEx(faint, cv2.MORPH_OPEN, thick)
+    if not level.any():
+        return mask
+    mask = mask.copy()
+    thickness = level.sum() / (np.diff(level, axis=0, prepend=np.uint8(0)) == 1).sum()
+    tall = np.ones((odd(2 * thickness + 2), 1), np.uint8)
+    crossing = cv2.morphologyEx(mask, cv2.MORPH_OPEN, tall)
+    half = round(thickness / 2) + 1
+    columns = np.arange(width)
+    for middle in edge_to_edge(level, faint, thickness):
+        rows = np.clip(middle + np.arange(-half, half + 1)[:, np.newaxis], 0, height - 1)
+        darker = ink[rows, columns] > 1.5 * np.median(ink[middle, columns])
+        mask[rows, columns] &= crossing[rows, columns] | darker
+    return mask
+
+
+def without_underlines(mask, ink):
+    """Take away lines below several digits that touch them.
 
     Args:
         mask: uint8 array of shape `(height, width)`, 1 where there is ink, 0 elsewhere.
         ink: uint8 array of the same shape, from `find_ink`.
 
     Returns:
-        The mask without lines, of the same shape.
+        The mask without such lines, of the same shape.
     """
     mask = mask.copy()
-    thickest = odd(0.02 * max(mask.shape))
-    for _ in range(2):  # The horizontal lines, then, of the picture on its side, the vertical.
-        # Lines slope and bend in photos, but short pieces of them are level.
-        length = odd(mask.shape[1] / 30)
-        thick = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((thickest, 1), np.uint8))
-        level = cv2.morphologyEx(mask & ~thick, cv2.MORPH_OPEN, np.ones((1, length), np.uint8))
-        for line in edge_to_edge(level):
-            thickness = line.sum() / line.any(axis=0).sum()
-            tall = odd(2 * thickness + 2)
-            # All that follows looks no further than this, and hundreds of lines take time.
-            rows = np.flatnonzero(line.any(axis=1))
-            band = slice(max(0, rows[0] - 2 * tall), rows[-1] + 2 * tall)
-            line, near_mask, near_ink = line[band], mask[band], ink[band]
-            crossing = cv2.morphologyEx(near_mask, cv2.MORPH_OPEN, np.ones((tall, 1), np.uint8))
-            near = cv2.dilate(line, np.ones((odd(thickness + 2), 1), np.uint8))
-            darker = (near_ink > 1.5 * np.median(near_ink[line > 0])).astype(np.uint8)
-            mask[band] = near_mask & ~(near & ~crossing & ~darker)
-        mask, ink = np.ascontiguousarray(mask.T), np.ascontiguousarray(ink.T)
+    parts, labels = find_parts(ink, mask)
+    for part in parts:
+        if part.width > 1.6 * part.height:  # No digit is.
+            margin = ((part.height, part.height), (0, 0))
+            own = part.mask(labels)
+            window = (slice(part.top, part.bottom), slice(part.left, part.right))
+            padded = np.pad(own, margin)
+            kept = without_level_lines(padded, padded, np.pad(ink[window], margin))
+            mask[window] &= ~own | kept[part.height : -part.height]
     return mask
 
 
-def edge_to_edge(level):
-    """Chain level pieces into lines from the left edge of a picture to its right edge.
+def edge_to_edge(level, faint, thickness):
+    """Find thin lines from the left edge of a picture to its right edge, with ink all along.
+
+    Paper bends and lenses distort: a line is a cubic curve between its ends.
 
     Args:
         level: uint8 array of shape `(height, width)`, 1 on level strokes, 0 elsewhere.
+        faint: uint8 array of the same shape, 1 where there may be ink.
+        thickness: of the lines, in pixels.
 
     Yields:
-        For each line a uint8 array of the same shape, 1 where the line is.
+        For each line an int array of shape `(width,)`, its row in each column.
     """
-    width = level.shape[1]
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats(level)
-    pieces = []  # Of each its number, and points along it: (column, row).
-    for label in range(1, count):
-        left, top, box_width, box_height, _ = boxes[label]
-        own = labels[top : top + box_height, left : left + box_width] == label
-        columns = np.linspace(0, box_width - 1, 2 + 20 * box_width // width).astype(int)
-        points = [(left + x, top + np.nonzero(own[:, x])[0].mean()) for x in columns]
-        pieces.append((label, points))
-    starts_x, starts_y = np.reshape([points[0] for _, points in pieces], (-1, 2)).T
-    ends_x = np.array([points[-1][0] for _, points in pieces])
-    for piece in pieces:
-        chain, line = [], []
-        while piece and (line or piece[1][0][0] < 0.03 * width):
-            label, points = piece
-            chain.append(label)
-            line += points
-            x, y = line[-1]
-            if x > 0.97 * width:
-                own = boxes[chain]
-                rows = slice(own[:, 1].min(), (own[:, 1] + own[:, 3]).max())
-                whole = np.zeros_like(level)
-                whole[rows] = np.isin(labels[rows], chain)
-                yield whole
+    height, width = level.shape
+    border = math.ceil(0.03 * width)
+    starts, ends = (
+        [round(row) for _, row in cv2.connectedComponentsWithStats(side.copy())[3][1:]]
+        for side in (level[:, :border], level[:, -border:])
+    )
+    if max(len(starts), len(ends)) > MOST_LINES:
+        return
+    along = np.linspace(0, 1, 100)
+    columns = np.round(along * (width - 1)).astype(int)
+    # Of every 100 pixels, a line rises by 10 at the most, bends by 3 and waves by 1: a page that
+    # does more is not readable. Bends are tried in steps that `near` covers.
+    arch = 4 * along * (1 - along)
+    bends = np.outer(np.arange(-0.03 * width, 0.03 * width, 3), arch)
+    waves = np.outer(np.linspace(-0.02, 0.02, 5) * width, arch * (1 - 2 * along))
+    shapes = (bends + waves[:, np.newaxis]).reshape(-1, len(along))
+    near = cv2.dilate(faint, np.ones((5, 1), np.uint8))
+    beside = round(2 * thickness) + 3
+    for start in starts:
+        level_ends = [end for end in ends if abs(end - start) < 0.1 * width]
+        for end in sorted(level_ends, key=lambda end: abs(end - start)):
+            rows = np.round(start + (end - start) * along + shapes).astype(int)
+            rows = np.clip(rows, 0, height - 1)
+            covered = near[rows, columns].mean(axis=1)
+            line = rows[np.argmax(covered)]
+            sides = np.clip([line - beside, line + beside], 0, height - 1)
+            if covered.max() > 0.9 and faint[sides, columns].mean(axis=1).max() < 0.5:
+                yield middle_of_line(np.interp(np.arange(width), columns, line), faint, beside)
                 break
-            # The next piece lies where the last tenth of this line points to, past the strokes
-            # that come between.
-            back_x, back_y = [
-                point for point in line if point[0] < x - 0.1 * width or point is line[0]
-            ][-1]
-            slope = (y - back_y) / max(1, x - back_x)
-            gap = np.maximum(0, starts_x - x)
-            miss = np.abs(starts_y - y - slope * (starts_x - x))
-            near = (gap < width / 4) & (miss < 0.01 * width + 0.05 * gap)
-            ahead = np.flatnonzero(near & (points[0][0] < starts_x) & (x < ends_x))
-            piece = pieces[ahead[np.argmin(starts_x[ahead])]] if len(ahead) else None
+
+
+def middle_of_line(rough, faint, reach):
+    """Follow a line more closely than a curve of few parameters does.
+
+    Args:
+        rough: float array of shape `(width,)`, about the line's row in each column.
+        faint: uint8 array of shape `(height, width)`, 1 where there may be ink.
+        reach: how far off the line may be, in pixels.
+
+    Returns:
+        An int array of shape `(width,)`, the line's row in each column.
+    """
+    height, width = faint.shape
+    columns = np.arange(width)
+    rows = np.round(rough).astype(int) + np.arange(-reach, reach + 1)[:, np.newaxis]
+    rows = np.clip(rows, 0, height - 1)
+    inked = faint[rows, columns]
+    count = inked.sum(axis=0)
+    middle = (rows * inked).sum(axis=0) / np.maximum(1, count)
+    free = (count > 0) & (count <= reach)  # Elsewhere a stroke hides it.
+    if free.any():
+        rough = np.interp(columns, columns[free], middle[free])
+    smooth = cv2.blur(np.float32([rough]), (odd(width / 40), 1), borderType=cv2.BORDER_REPLICATE)
+    return np.clip(np.round(smooth[0]), 0, height - 1).astype(int)
 
 
 def find_digits(ink):
@@ -477,26 +563,29 @@ def find_digits(ink):
         `(parts, labels)`: a list of `Part` in reading order, and an int32 array of the ink's
         shape with the number of the piece of ink that each pixel belongs to.
     """
+    page = ink.shape[::-1]
     smooth = cv2.GaussianBlur(ink, (0, 0), max(0.8, max(ink.shape) / 1200))
     # Paper has grain: ink is what stands out from it by four standard deviations (estimated by
     # the median, which a little ink does not move) and by a tenth of what black ink would.
     median = np.median(smooth)
     grain = 1.4826 * np.median(cv2.absdiff(smooth, np.full_like(smooth, median)))
     least = max(25, median + 4 * grain)
-    parts, _ = find_parts(smooth, smooth > least)
+    faint = (smooth > least).astype(np.uint8)
+    parts = without_frames(find_parts(smooth, faint)[0], *page)
     if not parts:
         return [], np.zeros(ink.shape, np.int32)
-    # The pen is what three quarters of the ink are paler than. Show-through, faint shadows and
-    # ruled lines are paler than half of it.
-    parts.sort(key=lambda part: part.peak)
-    mass = np.cumsum([part.mass for part in parts])
-    pen = parts[np.searchsorted(mass, 0.75 * mass[-1])].peak
-    mask = (smooth > max(least, 0.3 * pen)).astype(np.uint8)
-    parts, labels = find_parts(smooth, without_ruled_lines(mask, smooth))
-    parts = [part for part in parts if part.peak >= 0.5 * pen]
+    mask = (smooth > max(least, 0.3 * typical_ink(parts))).astype(np.uint8)
+    mask = without_level_lines(mask, faint, smooth)
+    mask, faint, sideways = (np.ascontiguousarray(image.T) for image in (mask, faint, smooth))
+    mask = np.ascontiguousarray(without_level_lines(mask, faint, sideways).T)
+    parts, labels = find_parts(smooth, without_underlines(mask, smooth))
+    parts = without_frames(parts, *page)
     if parts:
+        # Show-through, faint shadows and what is left of ruled lines are paler than half of it.
+        pen = typical_ink(parts)
+        parts = [part for part in parts if part.peak >= 0.5 * pen]
         size = typical_height(parts)
-        parts = without_frames(joined_pieces(parts, labels, size), *ink.shape[::-1])
+        parts = without_frames(joined_pieces(parts, labels, size), *page)
         parts = without_margins(parts, labels, size, pen)
         parts = [part for part in parts if part.height > max(0.4 * size, 0.35 * part.width)]
         parts = without_contact(parts, labels)
@@ -516,6 +605,8 @@ def find_parts(ink, mask):
     height, width = ink.shape
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     sides = boxes[:, 2:4].max(axis=1)
+    edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    contacts = np.bincount(edges, minlength=len(boxes))
     # Specks are no digits; and no page has more than a few hundred digits, but paper has grain.
     found = np.nonzero(sides >= 0.012 * max(height, width))[0]
     found = found[np.argsort(-sides[found], kind="stable")][:400]
@@ -531,8 +622,9 @@ def find_parts(ink, mask):
         values = ink[window][labels[window] == label]
         right, bottom = left + box_width, top + box_height
         peak = float(np.quantile(values, 0.9))
-        parts.append(Part(left, top, right, bottom, [label], float(values.sum()), peak))
-    return without_frames(parts, width, height), labels
+        mass, contact = float(values.sum()), int(contacts[label])
+        parts.append(Part(left, top, right, bottom, [label], mass, peak, contact))
+    return parts, labels
 
 
 def without_frames(parts, width, height):
@@ -546,6 +638,11 @@ def without_frames(parts, width, height):
     Returns:
         The parts that may be digits.
     """
+    # A table beside the page or a dark corner lies along the edges with half of its outline, which
+    # is as long as its box is wide and high. A digit that is cut by an edge does not.
+    inner = [part for part in parts if part.contact < 0.9 * (part.width + part.height)]
+    if any(max(part.width, part.height) > 0.03 * max(width, height) for part in inner):
+        parts = inner
     kept = []
     for part in parts:
         flat = part.height < 0.35 * part.width
@@ -608,6 +705,13 @@ def without_margins(parts, labels, size, pen):
     return free + like
 
 
+def typical_ink(parts):
+    """Return what three quarters of the ink are paler than: the pen's, from 0 to 255."""
+    ordered = sorted(parts, key=lambda part: part.peak)
+    mass = np.cumsum([part.mass for part in ordered])
+    return ordered[np.searchsorted(mass, 0.75 * mass[-1])].peak
+
+
 def typical_height(parts):
     """Return the height that half of the ink is at least as high as, in pixels.
 
@@ -640,7 +744,8 @@ def joined_pieces(parts, labels, size):
             overlap = (part.width + host.width - together.width) / min(part.width, host.width)
             piece = min(part.height, host.height) < 0.6 * size
             if (
-                gap_y < 0.25 * size
+                not is_underline(part, host)
+                and gap_y < 0.25 * size
                 and together.height < 1.45 * size
                 and together.width < 1.4 * size
                 and part.mass > 0.02 * host.mass
@@ -656,6 +761,13 @@ def joined_pieces(parts, labels, size):
         else:
             whole.append(part)
     return whole
+
+
+def is_underline(part, other):
+    """Tell whether the lower one of two parts is a line below the other, and no piece of it."""
+    upper, line = sorted((part, other), key=lambda part: part.top + part.bottom)
+    flat = line.height < 0.35 * line.width
+    return flat and line.width > max(1.1 * upper.width, 0.7 * upper.height)
 
 
 def nearly_touch(mask):
