@@ -40,8 +40,9 @@ class RefusedModelError(ValueError):
 
 
 def is_one_of(*allowed):
-    """Make a function that tells whether a value is one of these."""
-    return lambda value: any(type(value) is type(one) and value == one for one in allowed)
+    """Make a function that tells whether a value is one of these, to the letter: 1.0 is not 1."""
+    texts = [json.dumps(one, sort_keys=True) for one in allowed]
+    return lambda value: json.dumps(value, sort_keys=True) in texts
 
 
 def is_name(value):
@@ -223,8 +224,7 @@ def unpacked(data):
         if any(entry.compress_type > zipfile.ZIP_DEFLATED for entry in entries):
             raise RefusedModelError(DAMAGED)
         config, hdf5 = archive.read("config.json"), archive.read("model.weights.h5")
-    # No layer has fractional settings. As strings, these are like nothing that is allowed.
-    return json.loads(config, object_hook=used, parse_float=str, parse_constant=str), hdf5
+    return json.loads(config, object_hook=used), hdf5
 
 
 def used(settings):
@@ -237,8 +237,8 @@ def used(settings):
 def other_network(difference):
     """Make the error for a network that is none of the project's."""
     return RefusedModelError(
-        f"is not opened, since it could run a stranger's code: {difference}, unlike the networks "
-        "of train_cnn.py and train_ann.py; train one of these"
+        f"is some other network: {difference}. Since another could run a stranger's code, only "
+        "networks of train_cnn.py and train_ann.py are opened: train one"
     )
 
 
@@ -353,7 +353,7 @@ def window_and_output(class_name, settings, shape):
 HDF5_START = b"\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08\0"
 HDF5_FLOAT32 = bytes.fromhex("11201f00 04000000 00002000 17080017 7f000000")
 SPACE, TYPE, LAYOUT, CONTINUATION, GROUP = 0x1, 0x3, 0x8, 0x10, 0x11
-MAX_PARTS = 100
+MAX_PARTS = 4 * MAX_LAYERS  # Of each header and of each group.
 
 
 def read_weights(data, shapes):
@@ -417,10 +417,11 @@ def members(data, address):
     """List a group: a dict from names to addresses; that of a link is outside of the file."""
     tree, heap = fields("<QQ", messages(data, address)[GROUP], 0)
     (names,) = fields("<24xQ", data, heap)
-    found, nodes = {}, [tree]
+    found, nodes, parts = {}, [tree], 0
     for node in nodes:  # More are added on the way.
         signature, count = fields("<4s2xH", data, node)
-        if len(nodes) > MAX_PARTS or count > MAX_PARTS:
+        parts += count
+        if parts > MAX_PARTS:
             raise RefusedModelError(OTHER_WEIGHTS)
         if signature == b"TREE":
             nodes += [fields("<Q", data, node + 32 + 16 * i)[0] for i in range(count)]
