@@ -226,6 +226,21 @@ CONFIG_ATTACKS = {
     "slow layers": lambda config, marker: config["config"]["layers"].__setitem__(
         slice(1, 2), _slow_layers()
     ),
+    "wide layers": lambda config, marker: [
+        layer["config"].update(
+            {
+                name: [1, 1]
+                for name in ("pool_size", "kernel_size", "strides")
+                if name in layer["config"]
+            }
+            | ({"filters": 100} if layer["class_name"] == "Conv2D" else {})
+        )
+        for layer in config["config"]["layers"]
+    ],
+    "two inputs": lambda config, marker: config["config"]["layers"].insert(
+        1, config["config"]["layers"][0]
+    ),
+    "no input": lambda config, marker: config["config"]["layers"].pop(0),
     "functional network": lambda config, marker: config.update(class_name="Functional"),
     "network of another module": lambda config, marker: config.update(module="os"),
 }
@@ -368,6 +383,13 @@ HDF5_ATTACKS = {
     "endless list": hdf5_patched(b"SNOD", 0, int.from_bytes(b"SNOD\1\0\xff\xff", "little")),
     "root beyond the file": lambda data: data[:64] + b"\xff" * 8 + data[72:],
     "root in itself": lambda data: data[:64] + bytes(8) + data[72:],
+    "fewer numbers than the shape has": lambda data: re.sub(
+        rb"(\x03\x01.{8})" + struct.pack("<Q", 4 * 50 * 4),
+        rb"\1" + struct.pack("<Q", 4),
+        data,
+        flags=re.DOTALL,
+    ),
+    "other version of HDF5": lambda data: patched(data, 8, b"\2"),
     "new form of HDF5": new_form,
     "user block": wrapped_hdf5,
     "cut weights": lambda data: data[: len(data) // 2],
@@ -601,6 +623,11 @@ def test_messages_say_why(verdicts):
         "long text": "too long",
         "huge layers": "too large",
         "slow layers": "too large",
+        "wide layers": "too large",
+        "fractional pixels": "'batch_shape' = [None, 28.0",
+        "true for one pixel": "'batch_shape' = [None, 28, 28, True]",
+        "no units": "it has no units",
+        "no input": "must be an Input",
         "HDF5": "load it where it was made",
         "CVE-2025-9905 Lambda in HDF5": "HDF5",
         "CVE-2026-0897 huge shape": "weights that do not fit",
