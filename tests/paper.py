@@ -54,14 +54,35 @@ def vignette(digit):
     picture = plain(digit)
     rows, columns = np.indices(picture.shape[:2])
     distance = np.hypot(rows - 300, columns - 400) / 500
-    return picture * (1 - 0.6 * distance**2)[..., np.newaxis].astype(np.float32)
+    return picture * np.clip(1 - distance**2, 0.1, 1)[..., np.newaxis].astype(np.float32)
+
+
+def draw_rules(picture):
+    """Draw the grey lines of ruled paper, a little bent, in place."""
+    height, width = picture.shape[:2]
+    columns = np.arange(width)
+    for top in range(30, height, 60):
+        points = np.stack([columns, top + 0.01 * columns + 6 * np.sin(columns / 200)], axis=1)
+        cv2.polylines(picture, [np.int32(points)], False, (0.6, 0.65, 0.75), 2)
+
+
+def draw_squares(picture):
+    """Draw the lines of squared paper, in place."""
+    height, width = picture.shape[:2]
+    for start in range(20, max(height, width), 50):
+        picture[start : start + 2] = (0.7, 0.75, 0.85)
+        picture[:, start : start + 2] = (0.7, 0.75, 0.85)
+
+
+def draw_underline(picture):
+    """Draw a line with the pen that digits of 160 pixels at 180 from the top stand on, in place."""
+    cv2.line(picture, (90, 322), (picture.shape[1] - 90, 306), INK, 8)
 
 
 def ruled(digit):
     """Ruled paper: grey lines from edge to edge."""
     picture = sheet()
-    for top in range(30, 600, 60):
-        picture[top : top + 2] = (0.6, 0.65, 0.75)
+    draw_rules(picture)
     write(picture, digit, 260, 180, 220)
     return picture
 
@@ -69,10 +90,28 @@ def ruled(digit):
 def squared(digit):
     """Squared paper: lines both ways."""
     picture = sheet()
-    for start in range(20, 800, 50):
-        picture[start : start + 2] = (0.7, 0.75, 0.85)
-        picture[:, start : start + 2] = (0.7, 0.75, 0.85)
+    draw_squares(picture)
     write(picture, digit, 260, 180, 220)
+    return picture
+
+
+def underlined(digit):
+    """A line below the digit that does not touch it."""
+    picture = plain(digit)
+    cv2.line(picture, (230, 410), (530, 400), INK, 14)
+    return picture
+
+
+def margin(digit):
+    """A dim photo with the white margin that a page or a program put around it."""
+    return np.pad(0.7 * shadow_edge(digit), ((60, 60), (60, 60), (0, 0)), constant_values=1)
+
+
+def table(digit):
+    """The end of the sheet, and the dark table beside it."""
+    picture = plain(digit)
+    rows, columns = np.indices(picture.shape[:2])
+    picture[columns - 0.1 * rows > 680] = (0.25, 0.15, 0.1)
     return picture
 
 
@@ -128,7 +167,7 @@ def as_bytes(picture):
 
 KINDS = (
     *(plain, shadow_edge, vignette, ruled, squared, boxed, noisy, blurred, inverse, pencil),
-    *(tiny, touching_the_edge),
+    *(tiny, touching_the_edge, underlined, margin, table),
 )
 
 
