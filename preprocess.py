@@ -328,9 +328,10 @@ def inside_margin(picture):
         no such margin.
     """
     height, width = picture.shape[:2]
-    for corner in (picture[0, 0].astype(int), picture[-1, -1].astype(int)):
-        # Compression and paper leave the margin's colour about as it was.
-        other = cv2.inRange(picture, corner - 8, corner + 8) == 0
+    for corner in (picture[0, 0], picture[-1, -1]):
+        # Compression leaves the margin's colour about as it was.
+        lowest, highest = ([int(value) + step for value in corner] for step in (-8, 8))
+        other = cv2.inRange(picture, tuple(lowest), tuple(highest)) == 0
         rows = np.flatnonzero(other.mean(axis=1) > 0.5)
         columns = np.flatnonzero(other.mean(axis=0) > 0.5)
         if not len(rows) or not len(columns):
@@ -507,7 +508,7 @@ def edge_to_edge(level, faint, thickness):
         return
     along = np.linspace(0, 1, 100)
     columns = np.round(along * (width - 1)).astype(int)
-    # Of every 100 pixels, a line rises by 10 at the most, bends by 3 and waves by 1: a page that
+    # Of every 100 pixels, a line rises by 20 at the most, bends by 3 and waves by 1: a page that
     # does more is not readable. Bends are tried in steps that `near` covers.
     arch = 4 * along * (1 - along)
     bends = np.outer(np.arange(-0.03 * width, 0.03 * width, 3), arch)
@@ -516,7 +517,7 @@ def edge_to_edge(level, faint, thickness):
     near = cv2.dilate(faint, np.ones((5, 1), np.uint8))
     beside = round(2 * thickness) + 3
     for start in starts:
-        level_ends = [end for end in ends if abs(end - start) < 0.1 * width]
+        level_ends = [end for end in ends if abs(end - start) < 0.2 * width]
         for end in sorted(level_ends, key=lambda end: abs(end - start)):
             rows = np.round(start + (end - start) * along + shapes).astype(int)
             rows = np.clip(rows, 0, height - 1)
