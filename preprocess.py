@@ -395,9 +395,11 @@ def find_ink(picture):
     paper = cv2.medianBlur(paper, odd(size / 2))[size:-size, size:-size]
     # Nothing that is written on is darker than this beside its own paper: a brush's stroke that is
     # too wide to be filled in is, and so is a table beside the page, which `without_frames` drops.
-    paper = np.maximum(paper, np.uint8(0.3 * np.quantile(paper, 0.9)))
+    paper = np.maximum(paper, np.uint8(0.3 * np.quantile(paper, 0.9, axis=(0, 1))))
     paper = cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR)
-    ink = cv2.divide(cv2.subtract(paper, picture), np.maximum(paper, 1), scale=255)
+    # Red paper has hardly any blue light that ink could take away, but noise that looks like it.
+    light = np.maximum(paper, paper.max(axis=2, keepdims=True) // 4)
+    ink = cv2.divide(cv2.subtract(paper, picture), np.maximum(light, 1), scale=255)
     red, green, blue = cv2.split(ink)
     return cv2.max(cv2.max(red, green), blue)  # Coloured ink leaves one of them its light.
 
@@ -568,8 +570,9 @@ def find_digits(ink):
     smooth = cv2.GaussianBlur(ink, (0, 0), max(0.8, max(ink.shape) / 1200))
     # Paper has grain: ink is what stands out from it by four standard deviations (estimated by
     # the median, which a little ink does not move) and by a tenth of what black ink would.
-    median = np.median(smooth)
-    grain = 1.4826 * np.median(cv2.absdiff(smooth, np.full_like(smooth, median)))
+    pale = smooth[smooth < 128]  # A brush may leave little paper.
+    median = np.median(pale) if len(pale) else 0
+    grain = 1.4826 * np.median(cv2.absdiff(pale, np.full_like(pale, median))) if len(pale) else 0
     least = max(25, median + 4 * grain)
     faint = (smooth > least).astype(np.uint8)
     parts = without_frames(find_parts(smooth, faint)[0], *page)
