@@ -570,9 +570,11 @@ def find_digits(ink):
     smooth = cv2.GaussianBlur(ink, (0, 0), max(0.8, max(ink.shape) / 1200))
     # Paper has grain: ink is what stands out from it by four standard deviations (estimated by
     # the median, which a little ink does not move) and by a tenth of what black ink would.
-    pale = smooth[smooth < 128]  # A brush may leave little paper.
-    median = np.median(pale) if len(pale) else 0
-    grain = 1.4826 * np.median(cv2.absdiff(pale, np.full_like(pale, median))) if len(pale) else 0
+    # A wide brush may cover half of the paper.
+    pale = smooth[smooth < 128]
+    paper = pale if len(pale) > 0.2 * smooth.size else smooth.ravel()
+    median = np.median(paper)
+    grain = 1.4826 * np.median(cv2.absdiff(paper, np.full_like(paper, median)))
     least = max(25, median + 4 * grain)
     faint = (smooth > least).astype(np.uint8)
     parts = without_frames(find_parts(smooth, faint)[0], *page)
