@@ -442,6 +442,12 @@ def without_level_lines(mask, faint, ink):
     Returns:
         The mask without lines, of the same shape.
     """
+    lit = np.flatnonzero(faint.mean(axis=0) < 0.3)
+    if not len(lit):
+        return mask
+    # A line ends where the dark side of a photo begins.
+    inner = (slice(None), slice(lit[0], lit[-1] + 1))
+    whole, mask, faint, ink = mask.copy(), mask[inner], faint[inner], ink[inner]
     height, width = mask.shape
     # Lines slope and bend in photos, but short pieces of them are level; made thicker by a pixel
     # above and below, they have no steps.
@@ -450,8 +456,8 @@ def without_level_lines(mask, faint, ink):
     thick = np.ones(2 * [odd(0.03 * max(mask.shape))], np.uint8)
     level &= ~cv2.morphologyEx(faint, cv2.MORPH_OPEN, thick)
     if not level.any():
-        return mask
-    mask = mask.copy()
+        return whole
+    mask = whole[inner]
     thickness = level.sum() / (np.diff(level, axis=0, prepend=np.uint8(0)) == 1).sum()
     tall = np.ones((odd(2 * thickness + 2), 1), np.uint8)
     crossing = cv2.morphologyEx(mask, cv2.MORPH_OPEN, tall)
@@ -461,7 +467,7 @@ def without_level_lines(mask, faint, ink):
         rows = np.clip(middle + np.arange(-half, half + 1)[:, np.newaxis], 0, height - 1)
         darker = ink[rows, columns] > 1.5 * np.median(ink[middle, columns])
         mask[rows, columns] &= crossing[rows, columns] | darker
-    return mask
+    return whole
 
 
 def without_underlines(mask, ink):
