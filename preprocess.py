@@ -576,9 +576,10 @@ def find_digits(ink):
     smooth = cv2.GaussianBlur(ink, (0, 0), max(0.8, max(ink.shape) / 1200))
     # Paper has grain: ink is what stands out from it by four standard deviations (estimated by
     # the median, which a little ink does not move) and by a tenth of what black ink would.
-    # A wide brush may cover half of the paper.
-    pale = smooth[smooth < 128]
-    paper = pale if len(pale) > 0.2 * smooth.size else smooth.ravel()
+    # Where half of the picture is black, a wide brush has left little paper.
+    paper = smooth[smooth < 128] if np.median(smooth) > 200 else smooth.ravel()
+    if not len(paper):
+        return [], np.zeros(ink.shape, np.int32)
     median = np.median(paper)
     grain = 1.4826 * np.median(cv2.absdiff(paper, np.full_like(paper, median)))
     least = max(25, median + 4 * grain)
