@@ -1,7 +1,7 @@
 """From a picture of handwriting to digits as MNIST has them.
 
 The story, one function a step: load the picture upright (`load_picture`), measure how much ink is
-on each pixel (`find_ink`), take ruled lines away (`without_ruled_lines`), find the digits and
+on each pixel (`find_ink`), take ruled lines away (`without_level_lines`), find the digits and
 their order (`find_digits`), and make each one look as if it were MNIST's (`mnist_like`).
 `read_digits` tells it in one go.
 
@@ -442,10 +442,11 @@ def without_level_lines(mask, faint, ink):
     Returns:
         The mask without lines, of the same shape.
     """
+    # A line ends where the dark side of a photo begins: most of a column there is dark, while
+    # handwriting and ruled lines leave most of the paper free.
     lit = np.flatnonzero(faint.mean(axis=0) < 0.3)
     if not len(lit):
         return mask
-    # A line ends where the dark side of a photo begins.
     inner = (slice(None), slice(lit[0], lit[-1] + 1))
     whole, mask, faint, ink = mask.copy(), mask[inner], faint[inner], ink[inner]
     height, width = mask.shape
@@ -453,6 +454,7 @@ def without_level_lines(mask, faint, ink):
     # above and below, they have no steps.
     level = cv2.dilate(faint, np.ones((3, 1), np.uint8))
     level = cv2.morphologyEx(level, cv2.MORPH_OPEN, np.ones((1, odd(width / 30)), np.uint8)) & faint
+    # No ruled line is as thick as a brush's stroke, which is level, too, in the bar of a 7.
     thick = np.ones(2 * [odd(0.03 * max(mask.shape))], np.uint8)
     level &= ~cv2.morphologyEx(faint, cv2.MORPH_OPEN, thick)
     if not level.any():
