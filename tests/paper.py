@@ -49,12 +49,16 @@ def shadow_edge(digit):
     return picture
 
 
-def vignette(digit):
-    """A lamp in the middle, darkness around it."""
-    picture = plain(digit)
+def darken_corners(picture):
+    """Put a lamp in the middle, and darkness around it."""
     rows, columns = np.indices(picture.shape[:2])
     distance = np.hypot(rows - 300, columns - 400) / 500
     return picture * np.clip(1 - distance**2, 0.1, 1)[..., np.newaxis].astype(np.float32)
+
+
+def vignette(digit):
+    """A lamp in the middle, darkness around it."""
+    return darken_corners(plain(digit))
 
 
 def draw_rules(picture):
@@ -85,6 +89,11 @@ def ruled(digit):
     draw_rules(picture)
     write(picture, digit, 260, 180, 220)
     return picture
+
+
+def ruled_vignette(digit):
+    """Lines that run into the dark."""
+    return darken_corners(ruled(digit))
 
 
 def squared(digit):
@@ -167,7 +176,7 @@ def as_bytes(picture):
 
 KINDS = (
     *(plain, shadow_edge, vignette, ruled, squared, boxed, noisy, blurred, inverse, pencil),
-    *(tiny, touching_the_edge, underlined, margin, table),
+    *(tiny, touching_the_edge, underlined, margin, table, ruled_vignette),
 )
 
 

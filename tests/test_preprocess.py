@@ -252,6 +252,30 @@ def test_stroke_width_of_a_bar(width):
     assert preprocess.stroke_width(mask) == pytest.approx(width, rel=0.15)
 
 
+def test_pale_ink_on_red_paper():
+    picture = paper.sheet(colour=(0.98, 0.28, 0.24))
+    paper.write(picture, X_TEST[0], 260, 180, 220, ink=(0.92, 0.76, 0.73))
+    (digit,) = preprocess.read_digits(paper.as_bytes(picture))
+    (expected,) = preprocess.read_digits(plain(0))
+    assert np.abs(digit.image.astype(int) - expected.image).mean() < ONE_PIXEL
+
+
+def test_a_brush_that_leaves_little_paper():
+    picture = np.full((400, 400, 3), 255, np.uint8)
+    cv2.circle(picture, (200, 200), 130, (0, 0, 0), 110)
+    (digit,) = preprocess.read_digits(picture)
+    box = digit.left, digit.top, digit.width, digit.height
+    assert box == pytest.approx((15, 15, 370, 370), abs=3)
+
+
+def test_boxes_are_those_of_the_whole_picture_within_a_margin():
+    photo = paper.as_bytes(paper.shadow_edge(X_TEST[0]))
+    (expected,) = preprocess.read_digits(photo)
+    (digit,) = preprocess.read_digits(np.pad(photo, ((30, 0), (70, 20), (0, 0))))
+    assert digit.left == pytest.approx(expected.left + 70, abs=3)
+    assert digit.top == pytest.approx(expected.top + 30, abs=3)
+
+
 def test_stroke_width_without_ink():
     assert preprocess.stroke_width(np.zeros((10, 10), np.uint8)) == 0
 
