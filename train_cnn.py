@@ -143,18 +143,16 @@ def read_npz(path):
 
 
 def get_mnist():
-    """Load MNIST from Keras's cache, into which it is downloaded the first time.
-
-    Returns:
-        As `read_npz`.
-    """
+    """Load MNIST from Keras's cache, or from the network the first time; returns as `read_npz`."""
     if not os.access(os.environ["KERAS_HOME"], os.W_OK):
         return read_npz(MNIST_CACHE)  # Keras would use /tmp/.keras, which is everybody's.
     # In a thread, since Keras alone would wait for ever for a server that dawdles.
     loading = multiprocessing.pool.ThreadPool(1).apply_async(keras.datasets.mnist.load_data)
     sizes = []
     while not loading.ready():
-        sizes.append(MNIST_CACHE.stat().st_size if MNIST_CACHE.exists() else 0)
+        sizes.append(0)
+        with contextlib.suppress(OSError):  # Keras removes what it cannot use.
+            sizes[-1] = MNIST_CACHE.stat().st_size
         if len(sizes) > 8 and sizes[-1] == sizes[-9]:
             raise TimeoutError("nothing has come for 8 seconds")
         loading.wait(1)
