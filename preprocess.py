@@ -396,9 +396,12 @@ def find_ink(picture):
     # Nothing that is written on is darker than this beside its own paper: a brush's stroke that is
     # too wide to be filled in is, and so is a table beside the page, which `without_frames` drops.
     paper = np.maximum(paper, np.uint8(0.3 * np.quantile(paper, 0.9, axis=(0, 1))))
-    paper = cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR)
     # Red paper has hardly any blue light that ink could take away, but noise that looks like it.
     light = np.maximum(paper, paper.max(axis=2, keepdims=True) // 4)
+    paper, light = (
+        cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        for image in (paper, light)
+    )
     ink = cv2.divide(cv2.subtract(paper, picture), np.maximum(light, 1), scale=255)
     red, green, blue = cv2.split(ink)
     return cv2.max(cv2.max(red, green), blue)  # Coloured ink leaves one of them its light.
