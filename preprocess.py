@@ -615,13 +615,13 @@ def find_parts(ink, mask):
 
     Args:
         ink: uint8 array of shape `(height, width)`.
-        mask: array of the same shape, true where the ink counts.
+        mask: uint8 array of the same shape, 1 where the ink counts, 0 elsewhere.
 
     Returns:
         `(parts, labels)` as `find_digits`, in no order.
     """
     height, width = ink.shape
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask)
     sides = boxes[:, 2:4].max(axis=1)
     edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     contacts = np.bincount(edges, minlength=len(boxes))
