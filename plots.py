@@ -1,18 +1,19 @@
-"""Every figure of the project, but for the learning curves in the training scripts.
+"""Every figure of the project, except for the learning curves in the training scripts.
 
-Each function takes plain data and returns one figure; the caller saves and shows it.
-Blue is right and orange is wrong (they differ for colour-blind readers too), and colour is
-never the only sign.
+The caller saves and shows them. Blue is right and orange is wrong (inside a network: above
+and below zero), which colour-blind readers can tell apart; and colour is never the only sign.
 """
 
 import dataclasses
 import math
 
+import matplotlib.colors
 import matplotlib.pyplot as plt
 import numpy as np
 
 BLUE, ORANGE = "tab:blue", "#c44e00"
 UNSURE = 0.6  # A confidence below this is marked.
+DIGITS_PER_PAGE = 100
 
 # The sizes on a page of pictures, in inches.
 PAGE_WIDTH, PAGE_HEIGHT = 12, 16
@@ -20,9 +21,15 @@ DIGIT_WIDTH, DIGIT_HEIGHT = 0.95, 1.3
 PICTURE_HEIGHT = 2.3
 DIGITS_BESIDE, DIGITS_ACROSS = 3, 7  # In a row: of a picture in half a page's width, in all of it.
 
+# For looking inside a network.
+MOST_MAPS, MAPS_ACROSS = 32, 16
+COLOURS = matplotlib.colors.LinearSegmentedColormap.from_list(
+    "", ["#7a3000", ORANGE, "white", BLUE, "#0b3c5d"]
+)
 
-def prediction_grid(images, original, predicted, confidence, heading=None):
-    """Show digits in a grid, each titled with its original and its predicted class.
+
+def prediction_pages(images, original, predicted, confidence, heading=None):
+    """Show digits in grids of 100, each titled with its original and its predicted class.
 
     A wrong prediction has an orange frame and an orange title in bold, with a cross.
 
@@ -31,11 +38,20 @@ def prediction_grid(images, original, predicted, confidence, heading=None):
         original: integers of shape `(n,)`, the true classes, 0 to 9.
         predicted: integers of shape `(n,)`, the predicted classes, 0 to 9.
         confidence: floats of shape `(n,)`, the probability of the predicted class, 0 to 1.
-        heading: a line above the grid, or `None`.
+        heading: a line above each grid, or `None`.
 
-    Returns:
-        A matplotlib `Figure`.
+    Yields:
+        Matplotlib figures, at least one.
     """
+    for start in range(0, max(1, len(images)), DIGITS_PER_PAGE):
+        page = slice(start, start + DIGITS_PER_PAGE)
+        yield prediction_grid(
+            images[page], original[page], predicted[page], confidence[page], heading
+        )
+
+
+def prediction_grid(images, original, predicted, confidence, heading=None):
+    """Show up to 100 digits; the arguments are those of `prediction_pages`."""
     columns = max(1, min(10, math.ceil(math.sqrt(len(images)))))
     rows = max(1, math.ceil(len(images) / columns))
     figure, axes = plt.subplots(
@@ -111,70 +127,66 @@ class Panel:
 
     Attributes:
         name: what to call it.
-        picture: uint8 array of shape `(height, width, 3)`, RGB, upright.
-        boxes: for each digit left, top, width and height, in pixels of `picture`.
-        images: for each digit the uint8 array of shape `(28, 28)` that the network saw.
-        predicted: integers of shape `(n,)`, 0 to 9.
+        reading: what was found in it, as `handwriting.read_picture` returns it.
+        predicted: integers of shape `(n,)`, 0 to 9, one for each digit.
         confidence: floats of shape `(n,)`, 0 to 1.
         original: the digit that it shows, where that is known, or `None`.
     """
 
     name: str
-    picture: np.ndarray
-    boxes: list
-    images: list
+    reading: object
     predicted: np.ndarray
     confidence: np.ndarray
     original: int | None = None
 
 
-def picture_pages(counts):
-    """Plan pages of pictures: two with few digits side by side, one with many alone in its row.
+def picture_pages(panels):
+    """Show pictures with a box and the predicted class over each digit, and what the network saw.
+
+    Two pictures with few digits stand side by side; one with many has a row to itself.
 
     Args:
-        counts: list of integers, how many digits each picture has.
+        panels: list of `Panel`.
 
-    Returns:
-        A list of pages, each a list of rows, each a list of one or two indices into `counts`.
+    Yields:
+        Matplotlib figures.
     """
     rows = []
-    for i, count in enumerate(counts):
-        beside = count <= 2 * DIGITS_BESIDE
-        if beside and rows and len(rows[-1]) == 1 and counts[rows[-1][0]] <= 2 * DIGITS_BESIDE:
-            rows[-1].append(i)
+    for panel in panels:
+        if rows and len(rows[-1]) == 1 and has_few_digits(rows[-1][0]) and has_few_digits(panel):
+            rows[-1].append(panel)
         else:
-            rows.append([i])
-    pages, used = [[]], 0
+            rows.append([panel])
+    page, used = [], 0
     for row in rows:
-        height = row_height(max(counts[i] for i in row))
-        if pages[-1] and used + height > PAGE_HEIGHT:
-            pages.append([])
-            used = 0
-        pages[-1].append(row)
+        height = row_height(row)
+        if page and used + height > PAGE_HEIGHT:
+            yield picture_page(page)
+            page, used = [], 0
+        page.append(row)
         used += height
-    return pages
+    yield picture_page(page)
 
 
-def row_height(count):
-    """Return the height in inches of a row whose picture has `count` digits."""
-    in_a_row = DIGITS_BESIDE if count <= 2 * DIGITS_BESIDE else DIGITS_ACROSS
+def has_few_digits(panel):
+    """Tell whether a picture fits into half of a row."""
+    return len(panel.reading.digits) <= 2 * DIGITS_BESIDE
+
+
+def row_height(row):
+    """Return the height in inches of a row of pictures."""
+    count = max(len(panel.reading.digits) for panel in row)
+    in_a_row = DIGITS_BESIDE if has_few_digits(row[0]) else DIGITS_ACROSS
     return max(PICTURE_HEIGHT, math.ceil(count / in_a_row) * DIGIT_HEIGHT) + 0.5
 
 
 def picture_page(rows):
-    """Show pictures with a box and the predicted class over each digit, and what the network saw.
+    """Show the pictures of one page: lists of one or two `Panel`.
 
     A wrong or unsure digit has a thick orange frame, dashed in the picture, and a ✗ or a ?.
-
-    Args:
-        rows: list of rows as `picture_pages` planned them, each a list of one or two `Panel`.
-
-    Returns:
-        A matplotlib `Figure`.
     """
-    heights = [row_height(max(len(panel.images) for panel in row)) for row in rows]
-    alone = [len(row) == 1 and len(row[0].images) > 2 * DIGITS_BESIDE for row in rows]
-    columns = 1 if len(rows) == len(rows[0]) == 1 and not any(alone) else 2
+    heights = [row_height(row) for row in rows]
+    columns = 1 if len(rows) == len(rows[0]) == 1 and has_few_digits(rows[0][0]) else 2
     width, height = PAGE_WIDTH * columns / 2, sum(heights)
     figure = plt.figure(figsize=(width, height))
 
@@ -183,16 +195,17 @@ def picture_page(rows):
         return figure.add_axes((*box, axes_width / width, axes_height / height))
 
     top = 0
-    for row, row_alone, this_height in zip(rows, alone, heights, strict=True):
+    for row, this_height in zip(rows, heights, strict=True):
+        across = not has_few_digits(row[0])
+        digits_in_a_row = DIGITS_ACROSS if across else DIGITS_BESIDE
         for i, panel in enumerate(row):
-            digits_in_a_row = DIGITS_ACROSS if row_alone else DIGITS_BESIDE
             left = i * PAGE_WIDTH / 2 + 0.15
-            picture_width = (PAGE_WIDTH if row_alone else PAGE_WIDTH / 2) - 0.4
+            picture_width = (PAGE_WIDTH if across else PAGE_WIDTH / 2) - 0.4
             picture_width -= digits_in_a_row * DIGIT_WIDTH
             axis = add_axes(left, top + 0.35, picture_width, this_height - 0.5)
             draw_picture(axis, panel, picture_width)
-            side = DIGIT_WIDTH - 0.2 if len(panel.images) > 1 else 1.5
-            for j, image in enumerate(panel.images):
+            side = DIGIT_WIDTH - 0.2 if len(panel.reading.digits) > 1 else 1.5
+            for j in range(len(panel.reading.digits)):
                 row_of_digit, column = divmod(j, digits_in_a_row)
                 digit_axis = add_axes(
                     left + picture_width + 0.15 + column * DIGIT_WIDTH,
@@ -200,29 +213,29 @@ def picture_page(rows):
                     side,
                     side,
                 )
-                draw_digit(digit_axis, image, panel, j)
+                draw_digit(digit_axis, panel, j)
         top += this_height
     return figure
 
 
 def draw_picture(axis, panel, width):
-    """Draw the upright original, with a box and the predicted class over each digit.
-
-    Args:
-        axis: the matplotlib `Axes` to draw on.
-        panel: a `Panel`.
-        width: of the axes, in inches.
-    """
-    axis.imshow(panel.picture, interpolation="antialiased")
+    """Draw a picture, `width` inches wide, with a box and the predicted class over each digit."""
+    axis.imshow(panel.reading.thumbnail, interpolation="antialiased")
     axis.set(xticks=[], yticks=[], anchor="N")
     axis.spines[:].set(color="#b0b0b0")
     letters = int(13 * width)
     name = panel.name if len(panel.name) <= letters else f"…{panel.name[1 - letters :]}"
     axis.set_title(name, fontsize=9, parse_math=False)
-    if not panel.images:
+    if not panel.reading.digits:
         axis.set_xlabel("no digit was found", fontsize=9, color=ORANGE, weight="bold")
-    points_a_pixel = 72 * width / panel.picture.shape[1]
-    for i, (left, top, box_width, box_height) in enumerate(panel.boxes):
+    points_per_pixel = 72 * width / panel.reading.thumbnail.shape[1]
+    if panel.reading.outline is not None:  # What was taken for the page.
+        outline = panel.reading.scale * panel.reading.outline
+        axis.add_patch(plt.Polygon(outline, fill=False, edgecolor=BLUE, linestyle=":"))
+    for i, digit in enumerate(panel.reading.digits):
+        left, top, box_width, box_height = panel.reading.scale * np.array(
+            [digit.left, digit.top, digit.width, digit.height]
+        )
         mark = mark_of(panel, i)
         colour = ORANGE if mark else BLUE
         axis.add_patch(
@@ -236,8 +249,8 @@ def draw_picture(axis, panel, width):
                 linestyle="--" if mark else "-",
             )
         )
-        size = min(13, max(4, 0.5 * box_height * points_a_pixel))
-        inside = top * points_a_pixel < 1.5 * size  # Above the box it would be on the name.
+        size = min(13, max(4, 0.5 * box_height * points_per_pixel))
+        inside = top * points_per_pixel < 1.5 * size  # Above the box it would be on the name.
         axis.annotate(
             f"{panel.predicted[i]}{mark}",
             (left if inside else left + box_width / 2, top),
@@ -252,18 +265,11 @@ def draw_picture(axis, panel, width):
         )
 
 
-def draw_digit(axis, image, panel, i):
-    """Draw the image that the network saw, with its class and confidence.
-
-    Args:
-        axis: the matplotlib `Axes` to draw on.
-        image: array of shape `(28, 28)`, ink bright on dark.
-        panel: the `Panel` that it belongs to.
-        i: its number there.
-    """
+def draw_digit(axis, panel, i):
+    """Draw what the network saw of a digit, with its class and confidence."""
     mark = mark_of(panel, i)
     colour, weight = (ORANGE, "bold") if mark else ("black", "normal")
-    axis.imshow(image, cmap="gray", interpolation="nearest")
+    axis.imshow(panel.reading.digits[i].image, cmap="gray", interpolation="nearest")
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set(color=ORANGE if mark else BLUE, linewidth=3 if mark else 1)
     title = f"{panel.predicted[i]} {mark}".strip()
@@ -292,3 +298,118 @@ def percent(share):
         A string such as `"97.3%"`; 0.9999 is `"99.9%"`, and only 1 itself is `"100%"`.
     """
     return "100%" if share == 1 else f"{math.floor(share * 1000) / 10:.1f}%"
+
+
+def feature_maps(model, image, probabilities, original=None):
+    """Show a digit, how probable each class is, and what each layer of a network makes of it.
+
+    Convolution, pooling and the layers between them have maps, and the first convolution has its
+    filters too. A dense network has the weights of the neurons that the digit excites most.
+
+    Args:
+        model: a Keras model that takes one digit.
+        image: floats of shape `(28, 28)` or `(28, 28, 1)`, 0 to 1, as the network takes them.
+        probabilities: floats of shape `(10,)`, what the network predicts for it.
+        original: the true class, 0 to 9, or `None`.
+
+    Returns:
+        A matplotlib `Figure`: the first layer at the top, blue above zero and orange below.
+    """
+    rows = pictures_of_layers(layer_outputs(model, image), image)
+    lines = [math.ceil(len(pictures) / MAPS_ACROSS) for _, pictures in rows]
+    height = 0.74 * sum(lines) + 0.36 * len(lines) + 3.3
+    figure = plt.figure(figsize=(PAGE_WIDTH, height), layout="constrained")
+    grid = figure.add_gridspec(1 + len(rows), 4, height_ratios=[3.2, *lines])
+    axis = figure.add_subplot(grid[0, 0], xticks=[], yticks=[])
+    axis.imshow(np.reshape(image, (28, 28)), cmap="gray", interpolation="nearest")
+    axis.set_title("The digit" if original is None else f"Original {original}", fontsize=13)
+    draw_probabilities(figure.add_subplot(grid[0, 1:]), probabilities, original)
+    for i, (title, pictures) in enumerate(rows):
+        axis = figure.add_subplot(grid[1 + i, :], anchor="NW")
+        draw_side_by_side(axis, title, pictures, lines[i])
+    if rows:
+        note = "Blue is above zero, orange below, white is zero. Each row has a scale of its own."
+        figure.supxlabel(note, fontsize=11)
+    return figure
+
+
+def layer_outputs(model, image):
+    """Return each layer, those of models in the model too, with its output for one digit."""
+    import keras
+
+    outputs, call = [], keras.layers.Layer.__call__
+
+    def call_and_record(layer, *args, **kwargs):
+        output = call(layer, *args, **kwargs)
+        if keras.ops.is_tensor(output):  # Some recurrent layers put out several.
+            outputs.append((layer, keras.ops.convert_to_numpy(output)))
+        return output
+
+    # Unlike keras.Model(model.inputs, [layer.output, ...]), this looks into a model in a model.
+    keras.layers.Layer.__call__ = call_and_record
+    try:
+        model(np.float32(image).reshape(1, *model.input_shape[1:]), training=False)
+    finally:
+        keras.layers.Layer.__call__ = call
+    return outputs
+
+
+def pictures_of_layers(outputs, image):
+    """Return pairs of a title and an array of pictures, `(n, height, width)`."""
+    rows, previous = [], np.float32(image).reshape(1, 28, 28, 1)
+    for layer, output in outputs:
+        if output.ndim == 2 and "Pooling2D" in type(layer).__name__:
+            output = output[:, np.newaxis, np.newaxis]  # Of global pooling: a pixel a map.
+        # Dropout and augmentation change nothing outside of training, and are left out.
+        if output.ndim != 4 or np.array_equal(output, previous):
+            continue
+        previous, maps = output, output[0].transpose(2, 0, 1)
+        some = f"the first {MOST_MAPS} of {len(maps)}" if len(maps) > MOST_MAPS else len(maps)
+        kernel = np.asarray(getattr(layer, "kernel", 0))
+        if kernel.shape[2:] == (1, len(maps)):
+            filters = kernel[:, :, 0].transpose(2, 0, 1)
+            rows.append((f"{layer.name[:40]}: {some} filters", filters[:MOST_MAPS]))
+        rows.append((f"{layer.name[:40]}: {some} maps", maps[:MOST_MAPS]))
+    if rows:
+        return rows
+    for layer, output in outputs:
+        kernel = np.asarray(getattr(layer, "kernel", 0))
+        if kernel.shape == (28 * 28, output.size):
+            shown = np.argsort(-output[0], kind="stable")[:MOST_MAPS]
+            some = f"the {len(shown)} of {output.size} neurons that this digit excites most"
+            return [(f"{layer.name[:40]}: weights of {some}", kernel.T[shown].reshape(-1, 28, 28))]
+    return []
+
+
+def draw_side_by_side(axis, title, pictures, lines):
+    """Draw pictures in so many lines, on one scale, under a title that tells their size."""
+    count, height, width = pictures.shape
+    columns = math.ceil(count / lines)
+    missing = lines * columns - count
+    tiles = np.pad(pictures, ((0, missing), (0, 0), (0, 0)), constant_values=np.nan)
+    tiles = tiles.reshape(lines, columns, height, width).swapaxes(1, 2)
+    tiles = tiles.reshape(lines * height, columns * width)
+    limit = abs(pictures).max() or 1
+    axis.imshow(tiles, COLOURS, vmin=-limit, vmax=limit, interpolation="nearest")
+    axis.set_xticks(np.arange(columns + 1) * width - 0.5, [])
+    axis.set_yticks(np.arange(lines + 1) * height - 0.5, [])
+    axis.tick_params(length=0)
+    axis.grid(color="#606060", linewidth=2)
+    title += f", {height} × {width} pixels, from {pictures.min():.2g} to {pictures.max():.2g}"
+    axis.set_title(title, loc="left", fontsize=11, parse_math=False)
+
+
+def draw_probabilities(axis, probabilities, original):
+    """Draw a bar for each class, and name the runner-up where the network is not sure."""
+    runner_up, predicted = np.argsort(probabilities)[-2:]
+    cross = "" if original in (None, predicted) else " ✗"
+    unsure = probabilities[predicted] < UNSURE
+    title = f"Predicted {predicted}{cross}, {percent(probabilities[predicted])} sure"
+    if unsure:
+        title += f"; the runner-up is {runner_up}, {percent(probabilities[runner_up])}"
+    axis.set_title(title, fontsize=13, color=ORANGE if cross or unsure else "black")
+    bars = axis.bar(range(10), probabilities, color="#b0b0b0")
+    bars[predicted].set(color=ORANGE if cross or unsure else BLUE)
+    axis.bar_label(bars, [percent(share) for share in probabilities], fontsize=9)
+    axis.set(xticks=range(10), yticks=[], ylim=(0, 1.12), xlabel="Class")
+    axis.spines[["left", "top", "right"]].set_visible(False)

@@ -1,13 +1,18 @@
 """What the tests share: the scripts as a user runs them, and digits to run them on."""
 
+import concurrent.futures
+import contextlib
+import functools
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
 import types
 
 import keras
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import sample_digits
@@ -18,23 +23,33 @@ matplotlib.use("agg")
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = {"ann": ROOT / "train_ann.py", "cnn": ROOT / "train_cnn.py"}
+ENVIRONMENT = {**os.environ, "MPLBACKEND": "agg", "PYTHONIOENCODING": "utf-8"}
+
+
+def pytest_configure(config):
+    """Leave out the long tests unless `-m` says which ones to run."""
+    config.addinivalue_line("markers", "long: takes long; run with `-m long`")
+    config.addinivalue_line("filterwarnings", "ignore:__array__ impl:DeprecationWarning")  # Keras.
+    if not config.option.markexpr:
+        config.option.markexpr = "not long"
+
+
+def run_script(script, *arguments, folder, **environment):
+    """Run a script in a folder and a process of its own, as a user does."""
+    return subprocess.run(
+        [sys.executable, ROOT / script, *map(str, arguments)],
+        cwd=folder,
+        env={**ENVIRONMENT, **environment},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=600,
+    )
 
 
 @pytest.fixture
 def run(tmp_path):
-    """Run one of the scripts in an empty folder, as a user does."""
-
-    def run_script(script, *arguments, folder=tmp_path, **environment):
-        return subprocess.run(
-            [sys.executable, ROOT / script, *map(str, arguments)],
-            cwd=folder,
-            env={**os.environ, "MPLBACKEND": "agg", "PYTHONIOENCODING": "utf-8", **environment},
-            capture_output=True,
-            encoding="utf-8",
-            timeout=600,
-        )
-
-    return run_script
+    """Run one of the scripts in an empty folder."""
+    return functools.partial(run_script, folder=tmp_path)
 
 
 @pytest.fixture
@@ -46,15 +61,54 @@ def predict_here(tmp_path, monkeypatch, capfd):
         capfd.readouterr()
         status = predict.main([str(argument) for argument in arguments])
         printed = capfd.readouterr()
-        return types.SimpleNamespace(returncode=status, stdout=printed.out, stderr=printed.err)
+        stderr = "".join(f"{line}\n" for line in user_lines(printed.err))
+        return types.SimpleNamespace(returncode=status, stdout=printed.out, stderr=stderr)
 
     return run_predict
 
 
+def train_here(script, folder, *arguments):
+    """Run a training script in this process, as `%run` does; return the names it leaves behind."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
+        patch.setattr(sys, "argv", [script.name, *map(str, arguments)])
+        try:
+            return runpy.run_path(str(script), run_name="__main__")
+        finally:
+            plt.close("all")
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Leave out the training where only what comes before or after it is tested."""
+    metrics = ("loss", "accuracy", "val_loss", "val_accuracy")
+    history = types.SimpleNamespace(epoch=[0], history={name: [0.5] for name in metrics})
+    monkeypatch.setattr(keras.Sequential, "fit", lambda *args, **kwargs: history)
+
+
+def train_alone(kind, folder, *arguments):
+    """Train with a script that is alone in a folder, as it is for someone who copied it."""
+    script = folder / f"train_{kind}.py"
+    script.write_bytes(SCRIPTS[kind].read_bytes())
+    process = run_script(script, *arguments, folder=folder)
+    assert process.returncode == 0, process.stderr
+    assert user_lines(process.stderr) == [], "neither the script nor the packages warn"
+    model_path = folder / f"mnist_{kind}.keras"
+    return types.SimpleNamespace(
+        kind=kind, folder=folder, model_path=model_path, stdout=process.stdout
+    )
+
+
 def user_lines(stderr):
-    """Drop what TensorFlow's C++ code says on standard error before any setting is read."""
-    lines = stderr.splitlines()
-    return [line for line in lines if line and not line.startswith(("WARNING: All log", "I0000"))]
+    """Drop what TensorFlow's C++ code says on standard error before the scripts can set it."""
+    unasked = ("WARNING: All log", "I0000", "E0000")
+    return [line for line in stderr.splitlines() if line and not line.startswith(unasked)]
+
+
+def probabilities_by_keras(model_path, images):
+    """What Keras itself, with its own loader, makes of uint8 images."""
+    model = keras.saving.load_model(model_path)
+    inputs = np.float32(images).reshape(-1, *model.input_shape[1:]) / 255
+    return model.predict(inputs, verbose=0)
 
 
 @pytest.fixture(scope="session")
@@ -75,38 +129,31 @@ def mnist():
     return keras.datasets.mnist.load_data()
 
 
-def train_alone(kind, folder, *arguments):
-    """Train with a script that is alone in a folder, as it is for someone who copied it."""
-    script = folder / f"train_{kind}.py"
-    script.write_bytes(SCRIPTS[kind].read_bytes())
-    process = subprocess.run(
-        [sys.executable, script.name, *map(str, arguments)],
-        cwd=folder,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=1_200,
-    )
-    assert process.returncode == 0, process.stderr
-    assert user_lines(process.stderr) == [], "neither the script nor the packages warn"
-    return types.SimpleNamespace(
-        kind=kind,
-        folder=folder,
-        model_path=folder / f"mnist_{kind}.keras",
-        stdout=process.stdout,
-    )
+@pytest.fixture(scope="session")
+def both_trained(sample_npz, tmp_path_factory):
+    """Train both networks for a short time on scikit-learn's digits, at the same time."""
+
+    def train(kind):
+        folder = tmp_path_factory.mktemp(f"trained_{kind}", numbered=False)
+        return train_alone(kind, folder, "--data", sample_npz, "--epochs", 4, "--batch-size", 16)
+
+    with concurrent.futures.ThreadPoolExecutor() as executor:
+        return dict(zip(SCRIPTS, executor.map(train, SCRIPTS), strict=True))
 
 
-@pytest.fixture(scope="session", params=["ann", "cnn"])
-def trained(request, sample_npz, tmp_path_factory):
-    """Train each network for a short time on scikit-learn's digits."""
-    folder = tmp_path_factory.mktemp(f"trained_{request.param}")
-    arguments = ["--data", sample_npz, "--epochs", 6, "--batch-size", 16]
-    return train_alone(request.param, folder, *arguments)
+@pytest.fixture(scope="session", params=SCRIPTS)
+def trained(request, both_trained):
+    """Each network after a short training."""
+    return both_trained[request.param]
 
 
-@pytest.fixture(scope="session", params=["ann", "cnn"])
+@pytest.fixture(scope="session")
+def trained_cnn(both_trained):
+    """One network after a short training, where it does not matter which."""
+    return both_trained["cnn"]
+
+
+@pytest.fixture(scope="session", params=SCRIPTS)
 def trained_on_mnist(request, mnist, tmp_path_factory):
-    """Train each network with its default settings on MNIST, as a user does."""
-    folder = tmp_path_factory.mktemp(f"trained_on_mnist_{request.param}")
-    return train_alone(request.param, folder)
+    """Each network, trained with its default settings on MNIST, as a user does."""
+    return train_alone(request.param, tmp_path_factory.mktemp(f"on_mnist_{request.param}"))

@@ -1,80 +1,60 @@
-"""The saved networks are the article's, layer by layer, and compute what those layers mean."""
-
-import json
-import zipfile
+"""The networks: the saved ones are the article's, and a learner's own ones are welcome."""
 
 import keras
 import numpy as np
+from conftest import SCRIPTS, probabilities_by_keras, train_here
+from keras import layers
 
 ARTICLE = {
     "ann": [
-        ("Flatten", {}),
-        ("Dense", {"units": 300, "activation": "relu"}),
-        ("Dense", {"units": 200, "activation": "relu"}),
-        ("Dense", {"units": 100, "activation": "relu"}),
-        ("Dense", {"units": 10, "activation": "softmax"}),
+        keras.Input((28, 28)),
+        layers.Flatten(),
+        layers.Dense(300, activation="relu"),
+        layers.Dense(200, activation="relu"),
+        layers.Dense(100, activation="relu"),
+        layers.Dense(10, activation="softmax"),
     ],
     "cnn": [
-        ("Conv2D", {"filters": 32, "kernel_size": [3, 3], "activation": "linear"}),
-        ("MaxPooling2D", {"pool_size": [3, 3]}),
-        ("Conv2D", {"filters": 16, "kernel_size": [3, 3], "activation": "linear"}),
-        ("MaxPooling2D", {"pool_size": [3, 3]}),
-        ("Flatten", {}),
-        ("Dense", {"units": 300, "activation": "relu"}),
-        ("Dense", {"units": 10, "activation": "softmax"}),
+        keras.Input((28, 28, 1)),
+        *(layers.Conv2D(32, 3), layers.MaxPooling2D(3)),
+        *(layers.Conv2D(16, 3), layers.MaxPooling2D(3)),
+        layers.Flatten(),
+        layers.Dense(300, activation="relu"),
+        layers.Dense(10, activation="softmax"),
     ],
 }
-SHAPE_IN = {"ann": [None, 28, 28], "cnn": [None, 28, 28, 1]}
 PARAMETERS = {"ann": 316_810, "cnn": 27_454}
 
 
-def test_layers_are_the_article_s(trained):
-    with zipfile.ZipFile(trained.model_path) as archive:
-        config = json.loads(archive.read("config.json"))
-    assert config["class_name"] == "Sequential"
-    first, *layers = config["config"]["layers"]
-    assert first["class_name"] == "InputLayer"
-    assert first["config"]["batch_shape"] == SHAPE_IN[trained.kind]
-    assert [layer["class_name"] for layer in layers] == [name for name, _ in ARTICLE[trained.kind]]
-    for layer, (_, expected) in zip(layers, ARTICLE[trained.kind], strict=True):
-        assert {key: layer["config"][key] for key in expected} == expected
-    for layer in layers:
-        if layer["class_name"] in ("Conv2D", "MaxPooling2D"):
-            assert layer["config"]["padding"] == "valid"
-            size = layer["config"].get("pool_size", [1, 1])
-            assert layer["config"]["strides"] == size
-        if layer["class_name"] in ("Conv2D", "Dense"):
-            assert layer["config"]["use_bias"]
-            assert layer["config"]["kernel_regularizer"] is None
-
-
-def test_parameters(trained):
-    model = keras.saving.load_model(trained.model_path)
+def test_layers_and_parameters_are_the_article_s(trained):
+    model, article = keras.saving.load_model(trained.model_path), ARTICLE[trained.kind]
     assert model.count_params() == PARAMETERS[trained.kind]
+    assert model.input_shape == article[0].shape
+    for layer, expected in zip(model.layers, article[1:], strict=True):
+        assert type(layer) is type(expected)
+        assert {**layer.get_config(), "name": ""} == {**expected.get_config(), "name": ""}
 
 
 def test_forward_pass_is_recomputed_with_numpy(trained, sample_npz):
     with np.load(sample_npz) as arrays:
-        images = arrays["x_test"][:40].astype(np.float32) / 255
-    model = keras.saving.load_model(trained.model_path)
-    weights = model.get_weights()
-    by_numpy = {"ann": ann_by_numpy, "cnn": cnn_by_numpy}[trained.kind](images, weights)
-    by_keras = model.predict(images.reshape(-1, *model.input_shape[1:]), verbose=0)
+        images = arrays["x_test"][:40]
+    weights = keras.saving.load_model(trained.model_path).get_weights()
+    by_numpy = {"ann": ann_by_numpy, "cnn": cnn_by_numpy}[trained.kind](images / 255, weights)
+    by_keras = probabilities_by_keras(trained.model_path, images)
     assert by_keras.shape == (40, 10)
-    np.testing.assert_allclose(by_numpy.sum(axis=1), 1, atol=1e-9)
     np.testing.assert_allclose(by_keras, by_numpy, atol=1e-4)
     assert by_keras.max(axis=1).mean() > 0.5, "an untrained network would hide a wrong layer"
 
 
 def ann_by_numpy(images, weights):
-    flat = images.reshape(len(images), 784).astype(np.float64)
+    flat = images.reshape(len(images), 784)
     for kernel, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
         flat = np.maximum(flat @ kernel + bias, 0)
     return softmax(flat @ weights[-2] + weights[-1])
 
 
 def cnn_by_numpy(images, weights):
-    maps = images[..., np.newaxis].astype(np.float64)
+    maps = images[..., np.newaxis]
     for kernel, bias in (weights[0:2], weights[2:4]):
         windows = np.lib.stride_tricks.sliding_window_view(maps, (3, 3), axis=(1, 2))
         maps = np.einsum("nyxcij,ijcf->nyxf", windows, kernel) + bias
@@ -88,3 +68,32 @@ def cnn_by_numpy(images, weights):
 def softmax(scores):
     exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def test_a_learner_s_changed_script_gives_a_model_that_predict_opens(
+    predict_here, tmp_path, sample_npz
+):
+    source = SCRIPTS["cnn"].read_text(encoding="utf-8")
+    flatten = "        layers.Flatten(),\n"
+    new = "        layers.BatchNormalization(),\n" + flatten + "        layers.Dropout(0.5),\n"
+    assert source.count(flatten) == 1
+    script = tmp_path / "my_cnn.py"
+    script.write_text(source.replace(flatten, new), encoding="utf-8")
+    train_here(script, tmp_path, "--data", sample_npz, "--epochs", 1, "--output", "mine.keras")
+    process = predict_here("--data", sample_npz, "--model", "mine.keras")
+    assert process.returncode == 0, process.stderr
+    assert "of 25 test digits read right (mine.keras)" in process.stdout
+
+
+def test_logits_become_probabilities(predict_here, tmp_path, sample_npz):
+    model = keras.Sequential([keras.Input((28, 28)), layers.Flatten(), layers.Dense(10)])
+    model.save(tmp_path / "logits.keras")
+    arguments = ["--data", sample_npz, "--model", "logits.keras", "--csv", "digits.csv"]
+    assert predict_here(*arguments).returncode == 0
+    with np.load(sample_npz) as arrays:
+        expected = softmax(probabilities_by_keras(tmp_path / "logits.keras", arrays["x_test"]))
+    for line in (tmp_path / "digits.csv").read_text().splitlines()[1:]:
+        image, *_, predicted, confidence = line.split(",")
+        i = int(image.removeprefix("test/"))
+        assert int(predicted) == expected[i].argmax()
+        assert abs(float(confidence) - expected[i].max()) < 1e-5

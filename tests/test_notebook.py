@@ -1,10 +1,10 @@
 """The notebook, and the scripts in a notebook, in a real IPython kernel."""
 
 import json
-import pathlib
 import re
 import shutil
 import subprocess
+import types
 
 import nbclient
 import nbformat
@@ -15,37 +15,30 @@ from conftest import ROOT, SCRIPTS, user_lines
 from PIL import Image
 
 NOTEBOOK = ROOT / "colab.ipynb"
-MODULES = ("predict.py", "plots.py", "preprocess.py", "safe_load.py")
-SHORT = "--epochs 6 --batch-size 16"
+SHORT = "--epochs 1"
+# What somebody may change in each file, and see.
+EDITS = {
+    "plots.py": "def percent(share):\n    return 'edited plots.py'",
+    "safe_load.py": "def check_file(path):\n    print('edited safe_load.py')",
+    "handwriting/files.py": "def find_pictures(names):\n    return names, ['edited files.py']",
+}
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A clone's folder: the scripts, without what others may have left beside them."""
-    folder = tmp_path / "my digits"
-    folder.mkdir()
-    for path in [*SCRIPTS.values(), *(ROOT / name for name in MODULES)]:
-        shutil.copy(path, folder)
-    return folder
+def code_cells():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    return [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
-@pytest.fixture
-def execute(folder, monkeypatch):
-    """Run cells in a new kernel, in the clone's folder, and return them with their outputs."""
-    monkeypatch.delenv("MPLBACKEND", raising=False)  # The kernel has one of its own.
-
-    def execute_cells(*sources, folder=folder, allow_errors=False):
-        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+def execute(folder, *sources):
+    """Run cells in a new kernel, in a folder, and return them with their outputs."""
+    notebook = nbformat.v4.new_notebook(cells=[*map(nbformat.v4.new_code_cell, sources)])
+    resources = {"metadata": {"path": str(folder)}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MPLBACKEND", raising=False)  # The kernel has one of its own.
         nbclient.NotebookClient(
-            nbformat.v4.new_notebook(cells=cells),
-            timeout=600,
-            kernel_name="python3",
-            resources={"metadata": {"path": str(folder)}},
-            allow_errors=allow_errors,
+            notebook, timeout=600, kernel_name="python3", resources=resources, allow_errors=True
         ).execute()
-        return cells
-
-    return execute_cells
+    return notebook["cells"]
 
 
 def printed(cell, name="stdout"):
@@ -66,128 +59,127 @@ def check_clean(cell):
     assert "Warning" not in printed(cell)
 
 
-def code_cells():
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    return [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+def clone(folder):
+    """Copy the project, without what others may have left beside it."""
+    ignored = shutil.ignore_patterns(".*", "*.keras", "*.png", "tests", "__pycache__")
+    return shutil.copytree(ROOT, folder, ignore=ignored)
 
 
-def shortened(source, sample_npz):
-    """Put short settings and scikit-learn's digits in."""
-    source = re.sub(r"(%run train_\w+\.py)", rf'\1 {SHORT} --data "{sample_npz}"', source)
-    return re.sub(r"(%run predict\.py)", rf'\1 --data "{sample_npz}"', source)
-
-
-def test_run_all_twice(execute, folder, sample_npz):
-    first = [shortened(source, sample_npz) for source in code_cells()]
+@pytest.fixture(scope="module")
+def session(tmp_path_factory, sample_npz):
+    """The whole notebook, and what people do next, in one kernel: starting one takes seconds."""
+    folder = clone(tmp_path_factory.mktemp("session") / "my digits")
     picture = paper.as_bytes(paper.plain(sample_digits.load_data()[1][0][0]))
     Image.fromarray(picture).save(folder / "it's mine.png")
-    second = [*first[:-1], re.sub('path = ""', 'path = "it\'s mine.png"', first[-1])]
-    assert second[-1] != first[-1]
 
-    missing = first[-1].replace('path = ""', 'path = "no such.png"')
-    upload = first[-1].replace("upload = False", "upload = True")
+    def shortened(source):
+        source = re.sub(r"(%run train_\w+\.py)", rf'\1 {SHORT} --data "{sample_npz}"', source)
+        return re.sub(r"(%run predict\.py)", rf'\1 --data "{sample_npz}"', source)
 
-    *cells, missing, upload = execute(*first, *second, missing, upload)
-    expected = {
-        "Get the code": 0,
-        "%run train_ann.py": 1,
-        "%run predict.py": 1,
-        "%run train_cnn.py": 1,
-        "--mistakes": 2,
-        "One test digit": 1,
-        "Read my pictures": 0,
+    notebook = [shortened(source) for source in code_cells()]
+    (read,) = [source for source in notebook if "Read my pictures" in source]
+    script = SCRIPTS["cnn"].read_text(encoding="utf-8")
+    pasted = re.sub(r'("--epochs".*default=)\d+', r"\g<1>2", script)
+    pasted = pasted.replace('"--data"', f'"--data", default="{sample_npz}"')
+    edit = "\n".join(
+        f"open({name!r}, 'a').write('''\n{text}\n''');" for name, text in EDITS.items()
+    )
+    next_cells = {
+        "first cell again": notebook[0],
+        "own picture": read.replace('path = ""', 'path = "it\'s mine.png"'),
+        "missing picture": read.replace('path = ""', 'path = "no such.png"'),
+        "upload": read.replace("upload = False", "upload = True"),
+        **{f"wrong {name}": f"%run {name} --wrong" for name in ("train_cnn.py", "predict.py")},
+        "edit": edit,
+        "edited": '%run -e predict.py "it\'s mine.png"',
+        "new folder": "import os\nos.mkdir('empty')\n%cd -q empty",
+        "pasted": pasted,
+        "play": "model.count_params(), history.epoch, os.listdir()",
     }
-    for cell in cells:
+    cells = execute(folder, *notebook, *next_cells.values())
+    named = dict(zip(next_cells, cells[len(notebook) :], strict=True))
+    return types.SimpleNamespace(notebook=cells[: len(notebook)], named=named)
+
+
+def test_run_all(session):
+    for cell in session.notebook:
         check_clean(cell)
-        count = [number for text, number in expected.items() if text in cell["source"]][-1]
-        assert images(cell) == count + ("mine" in cell["source"]), cell["source"]
-    for run in (cells[: len(first)], cells[len(first) :]):
-        accuracies = [cell for cell in run if "Test accuracy: " in printed(cell)]
-        assert ["train_ann" in cell["source"] for cell in accuracies] == [True, False]
-        assert "6 epochs; accuracy on the validation images" in printed(run[-2])
-    assert printed(cells[len(first) - 1]) == "No picture was given.\n"
-    assert re.match(r"it's mine\.png: \d \(least sure: ", printed(cells[-1]))
+        if cell["source"].startswith("%run train") or "One test digit" in cell["source"]:
+            assert images(cell) == 1, cell["source"]
+        if cell["source"].startswith("%run predict.py"):
+            assert images(cell) == 1 + ("--mistakes" in cell["source"]), cell["source"]
+    accuracies = [cell for cell in session.notebook if "Test accuracy: " in printed(cell)]
+    assert ["train_ann" in cell["source"] for cell in accuracies] == [True, False]
+
+
+def test_cells_run_again_with_other_settings(session):
+    again, own, missing, upload = [*session.named.values()][:4]
+    check_clean(again)
+    assert printed(again).endswith("Ready.\n")
+    check_clean(own)
+    assert re.match(r"it's mine\.png: \d \(least sure: ", printed(own))
+    assert images(own) == 1
     assert printed(missing, "stderr") == "no such.png: No such file or directory.\n"
     assert [output["output_type"] for output in missing["outputs"]] == ["stream"]
     check_clean(upload)
     assert "no upload outside of Google Colab" in printed(upload)
 
 
-def test_fetches_the_code_where_it_is_not_there(execute, folder, tmp_path):
+@pytest.mark.parametrize("script", ["train_cnn.py", "predict.py"])
+def test_a_wrong_option_is_one_line_without_a_traceback(session, script):
+    cell = session.named[f"wrong {script}"]
+    (line,) = [line for line in printed(cell, "stderr").splitlines() if line.startswith(script)]
+    assert line == f"{script}: unrecognized arguments: --wrong (see --help)"
+    assert printed(cell) == ""
+    assert "Traceback" not in str(cell["outputs"])
+
+
+def test_edits_take_effect_in_the_next_cell(session):
+    reading = session.named["edited"]
+    assert "edited safe_load.py\n" in printed(reading)
+    assert "(least sure: edited plots.py)\n" in printed(reading)
+    assert printed(reading, "stderr") == "edited files.py\n"
+    assert "edited" not in "".join(map(printed, session.notebook))
+
+
+def test_a_whole_script_pasted_into_a_cell(session):
+    pasted, play = session.named["pasted"], session.named["play"]
+    check_clean(pasted)
+    assert images(pasted) == 1
+    assert "Epoch 2/2" in printed(pasted)
+    assert printed(pasted).endswith("Saved mnist_cnn.keras\n")
+    result = play["outputs"][0]["data"]["text/plain"]
+    assert result.startswith("(27454, [0, 1], [")
+    assert "mnist_cnn.keras" in result
+
+
+def test_fetches_the_code_where_it_is_not_there(tmp_path):
+    folder = clone(tmp_path / "repository")
     git = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org"]
     for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "Scripts"]):
         subprocess.run([*git, *command], cwd=folder, check=True)
     empty = tmp_path / "content"
     empty.mkdir()
-    get_the_code, *_ = code_cells()
-    named = get_the_code.replace('repository = ""', f'repository = "{folder.as_uri()}"')
+    get_the_code = code_cells()[0]
+    nowhere, named = (
+        get_the_code.replace('repository = ""', f'repository = "{address}"')
+        for address in ("file:///nowhere", folder.as_uri())
+    )
     where = "import os; print(os.getcwd())"
-
-    cells = execute(named, where, named, where, folder=empty)
-    for cell in cells:
-        check_clean(cell)
-    assert [printed(cell) for cell in cells] == ["Ready.\n", f"{empty / 'digits'}\n"] * 2
-    assert (empty / "digits" / "train_cnn.py").exists()
-    # After a restart of the runtime, the clone is found again.
-    _, here = execute(named, where, folder=empty)
-    assert printed(here) == f"{empty / 'digits'}\n"
-
-    shutil.rmtree(empty / "digits")
-    nowhere = get_the_code.replace('repository = ""', 'repository = "file:///nowhere"')
-    for source in (get_the_code, nowhere):
-        cell, alive = execute(source, "print(6 * 7)", folder=empty, allow_errors=True)
+    *failed, fetched, here, again, still_here = execute(
+        empty, get_the_code, nowhere, named, where, named, where
+    )
+    for cell in failed:
         (error,) = [output for output in cell["outputs"] if output["output_type"] == "error"]
         assert "Fill in the address of the repository" in error["evalue"]
-        assert printed(alive) == "42\n"
-
-
-@pytest.mark.parametrize("kind", SCRIPTS)
-def test_whole_script_pasted_into_a_cell(execute, tmp_path, kind, sample_npz):
-    source = SCRIPTS[kind].read_text(encoding="utf-8")
-    short = re.sub(r'("--epochs".*default=)\d+', r"\g<1>2", source)
-    short = re.sub('("--data", type=pathlib.Path)', rf'\1, default="{sample_npz}"', short)
-    assert len(short) > len(source)
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    script, play = execute(short, "model.count_params(), history.epoch", folder=empty)
-    check_clean(script)
-    assert images(script) == 1
-    assert "Epoch 2/2" in printed(script)
-    assert printed(script).endswith(f"Saved mnist_{kind}.keras\n")
-    parameters = {"ann": 316_810, "cnn": 27_454}[kind]
-    assert play["outputs"][0]["data"]["text/plain"] == f"({parameters}, [0, 1])"
-    assert (empty / f"mnist_{kind}.keras").exists()
-
-
-@pytest.mark.parametrize("script", ["train_ann.py", "train_cnn.py", "predict.py"])
-def test_wrong_option_is_one_line_and_the_kernel_lives(execute, script):
-    wrong, alive = execute(f"%run {script} --no-such-option", "print(6 * 7)", allow_errors=True)
-    (line,) = [line for line in printed(wrong, "stderr").splitlines() if line.startswith(script)]
-    assert line == f"{script}: unrecognized arguments: --no-such-option (see --help)"
-    assert printed(wrong) == ""
-    assert not any("Traceback" in str(output) for output in wrong["outputs"])
-    assert printed(alive) == "42\n"
-
-
-def test_edits_take_effect(execute, folder, sample_npz):
-    picture = paper.as_bytes(paper.plain(sample_digits.load_data()[1][0][0]))
-    Image.fromarray(picture).save(folder / "digit.png")
-    edit = "\n".join(
-        f"with open('{name}', 'a') as file: file.write('\\nprint(\"edited {name}\")\\n')"
-        for name in ("train_ann.py", "plots.py", "preprocess.py", "safe_load.py")
-    )
-    train = f'%run train_ann.py {SHORT} --data "{sample_npz}"'
-    before, after = [train, "%run predict.py digit.png"], [train, "%run predict.py digit.png"]
-    cells = execute(*before, edit, *after)
-    for cell in cells:
+    for cell in (fetched, again):
         check_clean(cell)
-    assert "edited" not in printed(cells[0]) + printed(cells[1])
-    assert printed(cells[3]).endswith("edited train_ann.py\n")
-    edited = {line for line in printed(cells[4]).splitlines() if line.startswith("edited")}
-    assert edited == {f"edited {name}" for name in ("plots.py", "preprocess.py", "safe_load.py")}
+        assert printed(cell).endswith("Ready.\n")
+    assert printed(here) == printed(still_here) == f"{empty / 'digits'}\n"
+    assert (empty / "digits" / "train_cnn.py").exists()
 
 
-def test_notebook_is_stripped_and_names_no_machine():
+def test_the_notebook_is_stripped_and_names_no_machine():
     notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
     nbformat.validate(notebook)
     for cell in notebook["cells"]:
@@ -200,6 +192,4 @@ def test_notebook_is_stripped_and_names_no_machine():
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
-    text = NOTEBOOK.read_text(encoding="utf-8")
-    assert not re.search(r"/(home|root|work|tmp|Users)/|[A-Z]:\\\\", text)
-    assert str(pathlib.Path.home()) not in text
+    assert not re.search(r"/(home|root|work|tmp|Users)/|[A-Z]:\\\\", NOTEBOOK.read_text())

@@ -5,118 +5,97 @@ import numpy as np
 import pytest
 import sample_digits
 
+import handwriting
 import plots
 
-
-@pytest.fixture(scope="module")
-def digits():
-    (images, labels), _ = sample_digits.load_data()
-    return images, labels
+(IMAGES, LABELS), _ = sample_digits.load_data()
 
 
-def draw(figure):
+def grid(count, predicted=None, confidence=None, heading=None):
+    predicted = LABELS[:count] if predicted is None else predicted
+    confidence = np.ones(count) if confidence is None else confidence
+    digits = IMAGES[:count], LABELS[:count], predicted, confidence
+    figure = plots.prediction_grid(*digits, heading)
     figure.canvas.draw()
-    return figure.canvas.get_renderer()
+    return figure, [axis for axis in figure.axes if axis.get_visible()]
 
 
-def visible(figure):
-    return [axis for axis in figure.axes if axis.get_visible()]
-
-
-@pytest.mark.parametrize("count", [1, 2, 7, 25, 100])
-def test_grid_has_a_title_and_a_confidence_for_each_digit(digits, count):
-    images, original = digits[0][:count], digits[1][:count]
-    predicted = original.copy()
-    predicted[0] = (predicted[0] + 1) % 10
-    confidence = np.linspace(0.3, 1, count)
-    axes = visible(plots.prediction_grid(images, original, predicted, confidence, "Some digits"))
-    assert len(axes) == count
+def test_each_digit_has_its_original_its_prediction_and_its_confidence():
+    confidence = np.linspace(0.3, 1, 7)
+    predicted = np.where(np.arange(7) < 4, LABELS[:7], 5)
+    _, axes = grid(7, predicted=predicted, confidence=confidence)
+    assert len(axes) == 7
     for i, axis in enumerate(axes):
-        title = axis.get_title().split()
-        assert title[:4] == ["Original", str(original[i]), "Predicted", str(predicted[i])]
-        assert float(axis.get_xlabel().removesuffix("% sure")) == pytest.approx(
-            100 * confidence[i], abs=0.1
-        )
-        np.testing.assert_array_equal(axis.images[0].get_array(), images[i])
-
-
-def test_wrong_prediction_is_marked_by_more_than_colour(digits):
-    axes = visible(plots.prediction_grid(digits[0][:2], [0, 1], [0, 7], [0.9, 0.8]))
-    right, wrong = axes
-    assert "✗" in wrong.get_title()
-    assert "✗" not in right.get_title()
-    assert wrong.title.get_weight() == "bold"
-    width = [axis.spines["left"].get_linewidth() for axis in axes]
-    assert width[1] >= 3 * width[0]
+        wrong = predicted[i] != LABELS[i]  # Which more than the colour must say.
+        title = f"Original {LABELS[i]}\nPredicted {predicted[i]}{' ✗' if wrong else ''}"
+        assert axis.get_title() == title
+        assert axis.spines["left"].get_linewidth() == (4 if wrong else 1)
+        shown = float(axis.get_xlabel().removesuffix("% sure"))
+        assert shown == pytest.approx(100 * confidence[i], abs=0.1)
+        np.testing.assert_array_equal(axis.images[0].get_array(), IMAGES[i])
 
 
 @pytest.mark.parametrize("count", [1, 3, 25, 100])
-def test_nothing_in_the_grid_overlaps(digits, count):
-    wrong = (digits[1][:count] + 1) % 10  # Bold titles with a cross are the widest.
-    figure = plots.prediction_grid(
-        digits[0][:count], digits[1][:count], wrong, np.ones(count), "100 of 100 mistakes"
-    )
-    renderer = draw(figure)
-    texts = [figure._suptitle] + [
-        text for axis in visible(figure) for text in (axis.title, axis.xaxis.label)
-    ]
-    boxes = [text.get_window_extent(renderer) for text in texts]
-    boxes += [axis.get_window_extent(renderer) for axis in visible(figure)]
-    page = figure.bbox
+def test_nothing_in_the_grid_overlaps_and_digits_are_square(count):
+    wrong = (LABELS[:count] + 1) % 10  # Bold titles with a cross are the widest.
+    figure, axes = grid(count, predicted=wrong, heading="100 of 100 mistakes")
+    texts = [figure._suptitle, *(text for axis in axes for text in (axis.title, axis.xaxis.label))]
+    boxes = [item.get_window_extent() for item in (*texts, *axes)]
     for i, box in enumerate(boxes):
-        assert page.x0 <= box.x0
-        assert box.x1 <= page.x1
-        assert page.y0 <= box.y0
-        assert box.y1 <= page.y1
-        for other in boxes[:i]:
-            assert not box.padded(-0.5).overlaps(other)
-
-
-def test_digits_are_square(digits):
-    figure = plots.prediction_grid(digits[0][:6], *[digits[1][:6]] * 2, np.ones(6))
-    draw(figure)
-    for axis in visible(figure):
-        box = axis.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+        assert not any(box.padded(-0.5).overlaps(other) for other in boxes[:i])
+    for box in boxes[len(texts) :]:
         assert box.width == pytest.approx(box.height, rel=0.02)
 
 
-def test_empty_grid():
-    figure = plots.prediction_grid(np.zeros((0, 28, 28)), [], [], [], "No mistakes")
-    assert visible(figure) == []
-    assert figure.get_suptitle() == "No mistakes"
+def test_there_is_a_page_where_there_is_nothing():
+    none = np.zeros(0, int)
+    (page,) = plots.prediction_pages(np.zeros((0, 28, 28)), none, none, none, "No mistakes")
+    assert not any(axis.get_visible() for axis in page.axes)
 
 
-def test_confusion_matrix_counts_every_pair():
-    rng = np.random.default_rng(0)
-    original = rng.integers(0, 10, 5000)
-    predicted = np.where(rng.random(5000) < 0.9, original, rng.integers(0, 10, 5000))
+def panel(count, confidence=0.9, original=None):
+    """A picture in which so many digits were read, each as a 1."""
+    digit = handwriting.Digit(20, 30, 20, 40, IMAGES[1])
+    reading = handwriting.Reading("a.png", count * [digit], np.zeros((100, 300, 3), np.uint8), 1)
+    return plots.Panel("a.png", reading, np.ones(count, int), np.full(count, confidence), original)
+
+
+def test_all_pictures_are_on_some_page():
+    pages = list(plots.picture_pages([panel(30), *9 * [panel(1)]]))
+    assert len(pages) > 1
+    assert sum(len(page.axes) for page in pages) == 31 + 9 * 2
+
+
+def test_wrong_and_unsure_digits_in_pictures_are_marked_by_more_than_colour():
+    panels = [panel(1), panel(1, confidence=0.5999), panel(1, original=7)]
+    (figure,) = plots.picture_pages(panels)
+    pictures, digits = figure.axes[::2], figure.axes[1::2]
+    assert [axis.texts[0].get_text() for axis in pictures] == ["1", "1?", "1✗"]
+    assert [axis.patches[0].get_linestyle() for axis in pictures] == ["-", "--", "--"]
+    assert [axis.get_title() for axis in digits] == ["1", "1 ?", "Original 7\nPredicted 1 ✗"]
+    assert [axis.get_xlabel() for axis in digits] == ["90.0% sure", "59.9% unsure", "90.0% sure"]
+
+
+def test_the_confusion_matrix_counts_every_pair_readably():
+    random = np.random.default_rng(0)
+    original = random.integers(0, 10, 5000)
+    predicted = np.where(random.random(5000) < 0.98, original, random.integers(0, 10, 5000))
     figure = plots.confusion_matrix(original, predicted)
-    draw(figure)
+    figure.canvas.draw()
     (axis,) = figure.axes
     assert len(axis.texts) == 100
     for text in axis.texts:
         column, row = text.get_position()
         count = np.sum((original == row) & (predicted == column))
         assert text.get_text() == str(count)
+        behind = [(image, image.get_array()[row, column]) for image in axis.images]
+        behind = [image.cmap(image.norm(n))[:3] for image, n in behind if n is not np.ma.masked]
+        assert len(behind) == (count > 0)
+        # WCAG asks for a contrast of 4.5 between text and what is behind it.
+        assert contrast(matplotlib.colors.to_rgb(text.get_color()), [*behind, (1, 1, 1)][0]) >= 4.5
     assert f"{(original == predicted).sum()} of 5000 right" in axis.get_title()
-
-
-def test_every_count_is_readable_on_its_cell():
-    """WCAG asks for a contrast of 4.5 between text and what is behind it."""
-    original = np.repeat(np.arange(10), 100)
-    predicted = original.copy()
-    predicted[::7] = (predicted[::7] * 3 + 1) % 10
-    figure = plots.confusion_matrix(original, predicted)
-    draw(figure)
-    (axis,) = figure.axes
-    for text in axis.texts:
-        column, row = text.get_position()
-        background = (1.0, 1.0, 1.0)
-        for image in axis.images:
-            value = image.get_array()[row, column]
-            if value is not np.ma.masked:
-                background = image.cmap(image.norm(value))[:3]
-        assert contrast(matplotlib.colors.to_rgb(text.get_color()), background) >= 4.5
 
 
 def contrast(a, b):
@@ -133,5 +112,5 @@ def luminance(rgb):
     ("share", "text"),
     [(0, "0.0%"), (0.5, "50.0%"), (0.97349, "97.3%"), (0.99999, "99.9%"), (1, "100%")],
 )
-def test_percent(share, text):
+def test_a_percentage_never_rounds_up_to_certainty(share, text):
     assert plots.percent(share) == text

@@ -1,0 +1,154 @@
+"""From a picture of handwriting to digits as MNIST has them.
+
+The story, one module a step (`files` finds the pictures in folders before it begins):
+
+1. `picture`: open any picture file, and turn it upright.
+2. `page`: find the page in the picture.
+3. `ink`: measure how much ink is on each pixel of the page.
+4. `pieces`: find connected pieces of ink; they tell what this page's pen is like.
+5. `ruling`: take away ruled lines, squared paper, boxes and underlines.
+6. `digits`: join, drop and split what is left until each piece is a digit; put them in order.
+7. `mnist_form`: make each digit look as MNIST's authors made theirs, 28 x 28 pixels.
+
+People's pictures come with shadows, ruled lines, specks and pens of all kinds: the art is to take
+those away, and nothing else. Each module uses only those before it. `read_picture` and
+`read_digits` tell the whole story:
+
+    reading = handwriting.read_picture("number.jpg")
+    images = [digit.image for digit in reading.digits]
+"""
+
+import concurrent.futures
+import dataclasses
+import os
+
+import numpy as np
+
+from handwriting.digits import find_digits
+from handwriting.files import find_pictures
+from handwriting.ink import measure_ink, separate_from_grain
+from handwriting.mnist_form import to_mnist_form
+from handwriting.page import find_page, resize
+from handwriting.picture import load_picture
+from handwriting.pieces import find_pen_strokes
+from handwriting.ruling import remove_ruled_lines
+
+__all__ = ["Digit", "Reading", "find_pictures", "read_digits", "read_picture", "read_pictures"]
+
+THUMBNAIL_SIDE = 800  # Pixels.
+
+
+@dataclasses.dataclass
+class Digit:
+    """A digit in a picture: a box, and the image that a network sees.
+
+    Attributes:
+        left: distance of the box from the left edge, in pixels of the upright picture.
+        top: distance of the box from the top edge, in the same.
+        width: width of the box, in the same.
+        height: height of the box, in the same.
+        image: uint8 array of shape `(28, 28)`, ink bright on dark, as MNIST's.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+    image: np.ndarray
+
+
+@dataclasses.dataclass
+class Reading:
+    """What was found in one picture.
+
+    Attributes:
+        path: the path of the picture, as it was given.
+        digits: list of `Digit`, in reading order; empty where there is no ink.
+        thumbnail: uint8 array of shape `(height, width, 3)`, RGB: the upright picture, with at
+            most 800 pixels on the longer side.
+        scale: how many pixels of the thumbnail there are to one of the picture.
+        outline: int array of shape `(n, 2)`, x and y in pixels of the picture: the outline of the
+            page, or `None` where the page fills the picture.
+        note: a sentence about what was left out, or `None`.
+    """
+
+    path: str
+    digits: list
+    thumbnail: np.ndarray
+    scale: float
+    outline: np.ndarray | None = None
+    note: str | None = None
+
+
+def read_picture(path):
+    """Find every digit in a picture file.
+
+    Args:
+        path: path of a PNG, JPEG, BMP, WebP or TIFF file.
+
+    Returns:
+        A `Reading`.
+
+    Raises:
+        ValueError: it cannot be read as a picture; the message is for the user.
+        OSError: it is missing, or its file cannot be read.
+    """
+    picture, note = load_picture(path)
+    try:
+        digits, outline = find_page_and_digits(picture)
+    except Exception as error:  # Other pictures must still be read, whatever is in this one.
+        raise ValueError(f"{path}: no digits can be looked for in it ({error}).") from error
+    scale = min(1, THUMBNAIL_SIDE / max(picture.shape))
+    return Reading(path, digits, resize(picture, scale), scale, outline, note)
+
+
+def read_pictures(paths):
+    """Find every digit in many picture files, on all cores.
+
+    Args:
+        paths: list of strings.
+
+    Yields:
+        For each path, in the same order, a `Reading`, or the exception of a picture that cannot
+        be read, as in `read_picture`.
+    """
+
+    def read(path):
+        try:
+            return read_picture(path)
+        except (OSError, ValueError) as error:
+            return error
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as executor:
+        yield from executor.map(read, paths)
+
+
+def read_digits(picture):
+    """Find every digit in a picture.
+
+    Args:
+        picture: uint8 array of shape `(height, width, 3)`, RGB, upright.
+
+    Returns:
+        A list of `Digit` in reading order: lines from top to bottom, each from left to right.
+        Empty where there is no ink.
+    """
+    return find_page_and_digits(picture)[0]
+
+
+def find_page_and_digits(picture):
+    """Tell the whole story of a picture: `(digits, outline)`, the latter as in `Reading`."""
+    page, (page_left, page_top), scale, outline = find_page(picture)
+    ink = measure_ink(page)
+    smooth, faint = separate_from_grain(ink)
+    strokes = remove_ruled_lines(find_pen_strokes(smooth, faint), faint, smooth)
+    found, labels = find_digits(smooth, strokes)
+    digits = []
+    for piece in found:
+        left, top, right, bottom = (
+            round(side / scale) for side in (piece.left, piece.top, piece.right, piece.bottom)
+        )
+        width, height = max(1, right - left), max(1, bottom - top)
+        image = to_mnist_form(ink, labels, piece)
+        digits.append(Digit(page_left + left, page_top + top, width, height, image))
+    return digits, outline

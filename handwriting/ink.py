@@ -1,0 +1,99 @@
+"""Step 3: measure how much ink is on each pixel of the page."""
+
+import cv2
+import numpy as np
+
+from handwriting.page import resize
+
+# The background is smooth: it is estimated on a picture this small, whatever the original.
+BACKGROUND_SIDE = 320
+
+
+def measure_ink(picture):
+    """Measure the ink on each pixel: how much darker (or brighter) it is than the paper around it.
+
+    The colour and light of the paper are estimated by a morphological closing, which fills in
+    everything narrower than a quarter of the picture: strokes, but not shadows and vignettes,
+    whose edges it keeps in place. Ink takes away a share of the light, so its ratio to the paper
+    is the same inside a shadow and outside it.
+
+    Args:
+        picture: uint8 array of shape `(height, width, 3)`, RGB.
+
+    Returns:
+        uint8 array of shape `(height, width)`: 0 is paper, 255 is black ink on white.
+    """
+    height, width = picture.shape[:2]
+    small = resize(picture, min(1, BACKGROUND_SIDE / max(height, width)))
+    if is_bright_on_dark(small):
+        picture, small = 255 - picture, 255 - small
+    size = odd(min(small.shape[:2]) / 4)
+    # Mirrored at the picture's edge, the corner between it and a shadow is wide enough to be kept,
+    # and a stroke that the edge cuts is still a stroke.
+    mirrored = cv2.copyMakeBorder(small, *[size] * 4, cv2.BORDER_REFLECT)
+    paper = cv2.morphologyEx(mirrored, cv2.MORPH_CLOSE, ellipse(size))
+    paper = cv2.medianBlur(paper, odd(size / 2))[size:-size, size:-size]
+    # No paper is this much darker than the rest of its page. A brush stroke too wide to be filled
+    # in is, and so is a table beside the page, which `drop_frames` removes.
+    paper = np.maximum(paper, np.uint8(0.3 * np.quantile(paper, 0.9, axis=(0, 1))))
+    # Red paper reflects hardly any blue light that ink could take away, only noise.
+    light = np.maximum(paper, paper.max(axis=2, keepdims=True) // 4)
+    paper, light = (
+        cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        for image in (paper, light)
+    )
+    ink = cv2.divide(cv2.subtract(paper, picture), np.maximum(light, 1), scale=255)
+    red, green, blue = cv2.split(ink)
+    return cv2.max(cv2.max(red, green), blue)  # Coloured ink leaves one of them its light.
+
+
+def is_bright_on_dark(picture):
+    """Decide whether the ink is brighter than the background, as on a blackboard.
+
+    It is where most of what stands out from its wide surroundings is brighter, both in large
+    shapes and in fine detail.
+    """
+    gray = picture.mean(axis=2).astype(np.uint8)
+    size = min(255, odd(min(gray.shape) / 2))
+    margin = size // 2
+    padded = cv2.copyMakeBorder(gray, *[margin] * 4, cv2.BORDER_REPLICATE)
+    median = cv2.medianBlur(padded, size)[margin:-margin, margin:-margin]
+    ratio = 1.0
+    # A pen's stroke is about a fortieth of the longer side wide in most photos.
+    for surroundings in (median, cv2.GaussianBlur(gray, (0, 0), max(gray.shape) / 40)):
+        brighter = (cv2.subtract(gray, surroundings).astype(np.float64) ** 2).sum()
+        darker = (cv2.subtract(surroundings, gray).astype(np.float64) ** 2).sum()
+        ratio *= (brighter + 1) / (darker + 1)
+    return ratio > 1
+
+
+def separate_from_grain(ink):
+    """Tell ink from the grain of the paper and the noise of the camera.
+
+    Args:
+        ink: uint8 array of shape `(height, width)`, from `measure_ink`.
+
+    Returns:
+        `(ink, faint)`: the ink, a little smoothed, and a uint8 array of the same shape, 1 where
+        there may be ink, 0 elsewhere.
+    """
+    smooth = cv2.GaussianBlur(ink, (0, 0), max(0.8, max(ink.shape) / 1200))
+    # Ink stands out from the paper by four standard deviations (estimated by the median, which a
+    # little ink does not move) and by a tenth of what black ink would. Where half of the picture
+    # is black, a wide brush has left little paper.
+    paper = smooth[smooth < 128] if np.median(smooth) > 200 else smooth.ravel()
+    if not len(paper):
+        return smooth, np.zeros_like(smooth)
+    median = np.median(paper)
+    grain = 1.4826 * np.median(cv2.absdiff(paper, np.full_like(paper, median)))
+    return smooth, (smooth > max(25, median + 4 * grain)).astype(np.uint8)
+
+
+def odd(length):
+    """Round a length down to an odd number of pixels, at least 3, as OpenCV's kernels require."""
+    return max(3, int(length) // 2 * 2 + 1)
+
+
+def ellipse(size):
+    """Make a round kernel with the given odd diameter."""
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))

@@ -1,0 +1,187 @@
+"""Step 2: find the page in the picture, and leave out what lies around it."""
+
+import cv2
+import numpy as np
+
+# A side of 2,000 pixels leaves 20 for the height of a digit on a page with 70 lines of them; on
+# one of 480, the strokes of a drawing of 28 x 28 are wide enough to be measured.
+LONGEST_SIDE, SHORTEST_SIDE = 2_000, 480
+# The page is looked for on a picture this small. One that is smaller than the second number has
+# no room for a table, and strokes as thick as one.
+SMALL_SIDE, SMALLEST_SCENE = 320, 200
+STEP = 0.1  # Where light changes by this share from one pixel to the next, there is an edge.
+MAX_HUE_DIFFERENCE = 0.04  # Between parts of a page, in the shares of red, green and blue.
+MIN_SHADOW, MIN_LIT = 0.35, 0.8  # How bright a page is in a shadow, and elsewhere at least.
+MIN_PAGE, MIN_PART = 0.1, 0.015  # Of the area of the picture.
+MIN_INK = 0.002  # Of the area of a part of a page: at least a stroke.
+MIN_SOLIDITY = 0.75  # Of its convex hull, a page fills more; a pattern on a table does not.
+MIN_THICKNESS = 0.08  # Of the shorter side: no stroke is as thick as a table, or a finger.
+
+
+def find_page(picture):
+    """Find the page that the ink is on, and paint over what lies around it.
+
+    Args:
+        picture: uint8 array of shape `(height, width, 3)`, RGB.
+
+    Returns:
+        `(page, corner, scale, outline)`: the page, a uint8 array of shape `(rows, columns, 3)`
+        with a longer side of 480 to 2,000 pixels, in which everything around the page has the
+        colour of the nearest paper; its left and top in pixels of the picture; how many of its
+        pixels there are to one of the picture; and the outline of the page, an int array of shape
+        `(n, 2)`, x and y in pixels of the picture, or `None` where the page fills the picture.
+    """
+    height, width = picture.shape[:2]
+    small_scale = min(1, SMALL_SIDE / max(height, width))
+    small = resize(picture, small_scale)
+    paper = remove_ink(small)
+    around = find_surroundings(small, paper)
+    if not around.any():
+        scale = working_scale(height, width)
+        return resize(picture, scale), (0, 0), scale, None
+    contours, _ = cv2.findContours(1 - around, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    outline = np.int32(max(contours, key=cv2.contourArea)[:, 0] / small_scale)
+    left, top = outline.min(axis=0)
+    right, bottom = outline.max(axis=0) + 1
+    scale = working_scale(bottom - top, right - left)
+    page = resize(picture[top:bottom, left:right], scale)
+    # The edge of the page is blurred: the paint begins a little inside it.
+    around = cv2.dilate(around, np.ones((5, 5), np.uint8))
+    paint = nearest_paper(paper, around)
+    # From the small picture to the page.
+    zoom = scale / small_scale
+    matrix = np.float32([[zoom, 0, -left * scale], [0, zoom, -top * scale]])
+    paint, cover = (
+        cv2.warpAffine(image, matrix, page.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+        for image in (paint, 255 * around)
+    )
+    page = np.where(cover[..., np.newaxis] > 127, paint, page)
+    return page, (int(left), int(top)), scale, outline
+
+
+def find_surroundings(picture, paper):
+    """Find what is not the page, such as a table or a finger.
+
+    A page is large, bright and of one colour, and light changes slowly on it. At the edge of a
+    shadow there is a step, and beyond it another part of the page: it has the same hue, and ink on
+    it. What is around the page reaches the edge of the picture, and is darker or more colourful, or
+    a plain margin that a program has put around a photo. A drawing on plain paper is all page.
+
+    Args:
+        picture: uint8 array of shape `(height, width, 3)`, small.
+        paper: the same without ink, from `remove_ink`.
+
+    Returns:
+        uint8 array of shape `(height, width)`: 1 around the page, 0 on it.
+    """
+    height, width = picture.shape[:2]
+    nothing = np.zeros((height, width), np.uint8)
+    light = np.log(np.float32(paper) + 16)
+    change = cv2.morphologyEx(light, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2)
+    labels, boxes, mean = regions(change < STEP)
+    areas = boxes[:, cv2.CC_STAT_AREA]
+    colour = np.stack([mean(paper[..., channel]) for channel in range(3)], axis=1)
+    ink = mean(cv2.subtract(paper, picture).max(axis=2) > 0.15 * paper.max(axis=2) + 10)
+    like_corner = (cv2.absdiff(paper, np.full_like(paper, paper[0, 0])) <= 8).all(axis=2)
+    plain = mean(like_corner) > 0.95
+    _, _, photo_width, photo_height = cv2.boundingRect(np.uint8(~like_corner))
+    is_framed = (~like_corner).sum() > 0.95 * photo_width * photo_height
+    margin = plain & is_framed & (ink < MIN_INK)
+    large = np.flatnonzero((areas > MIN_PAGE * height * width) & ~margin)
+    large = [label for label in large if label and solidity(labels == label) > MIN_SOLIDITY]
+    if not large or max(height, width) < SMALLEST_SCENE:
+        return nothing
+    whiteness = colour.min(axis=1) + 1
+    main = max(large, key=lambda label: areas[label] * whiteness[label] ** 2)
+    if plain[main]:
+        return nothing
+
+    hue = colour / np.maximum(1, colour.sum(axis=1, keepdims=True))
+    brightness = colour.sum(axis=1) / max(1, colour[main].sum())
+    is_page = (
+        (abs(hue - hue[main]).max(axis=1) < MAX_HUE_DIFFERENCE)
+        & (areas > MIN_PART * height * width)
+        & ~margin
+        & ((brightness > MIN_LIT) | (brightness > MIN_SHADOW) & (ink > MIN_INK))
+    )
+    for label in np.flatnonzero(is_page):
+        is_page[label] = label > 0 and solidity(labels == label) > MIN_SOLIDITY
+    is_page[main] = True
+    page = np.pad(np.uint8(is_page[labels]), 9, mode="edge")
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))  # Wider than a step.
+    other = 1 - cv2.morphologyEx(page, cv2.MORPH_CLOSE, kernel)[9:-9, 9:-9]
+
+    margin = margin[labels]
+    labels, boxes, mean = regions(other)
+    left, top, box_width, box_height, _ = boxes.T
+    at_edge = (left == 0) | (top == 0) | (left + box_width == width) | (top + box_height == height)
+    darker = mean(paper.min(axis=2)) + 1 < whiteness[main]
+    outside = at_edge & (darker | (mean(margin) > 0.5))
+    outside[0] = False
+    thickness = cv2.distanceTransform(np.uint8(outside[labels]), cv2.DIST_L2, 5)
+    if thickness.max() < MIN_THICKNESS * min(height, width):
+        return nothing
+    # One piece of what is left is the page.
+    labels, boxes, _ = regions(~outside[labels])
+    return np.uint8(labels != 1 + np.argmax(boxes[1:, cv2.CC_STAT_AREA]))
+
+
+def regions(mask):
+    """Label connected regions: `(labels, boxes, mean)`, where `mean` averages over each region."""
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(np.uint8(mask), connectivity=4)
+
+    def mean(values):
+        return np.bincount(labels.ravel(), values.ravel(), count) / np.maximum(
+            1, boxes[:, cv2.CC_STAT_AREA]
+        )
+
+    return labels, boxes, mean
+
+
+def solidity(mask):
+    """Return what share of its convex hull a region fills, together with its holes."""
+    contours, _ = cv2.findContours(np.uint8(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    contour = max(contours, key=cv2.contourArea)
+    return cv2.contourArea(contour) / max(1, cv2.contourArea(cv2.convexHull(contour)))
+
+
+def remove_ink(picture):
+    """Fill in what is dark and narrower than a sixteenth of the picture: ink, and ruled lines."""
+    size = max(3, max(picture.shape) // 16 // 2 * 2 + 1)
+    mirrored = cv2.copyMakeBorder(picture, *[size] * 4, cv2.BORDER_REFLECT)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    paper = cv2.medianBlur(cv2.morphologyEx(mirrored, cv2.MORPH_CLOSE, kernel), 5)
+    return np.ascontiguousarray(paper[size:-size, size:-size])
+
+
+def nearest_paper(paper, around):
+    """Give what is around the page the colour of the nearest paper."""
+    _, nearest = cv2.distanceTransformWithLabels(
+        around, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    colours = np.zeros((nearest.max() + 1, 3), np.uint8)
+    colours[nearest[around == 0]] = paper[around == 0]
+    return colours[nearest]
+
+
+def working_scale(height, width):
+    """Return by how much to resize a page for the next steps."""
+    longest = max(height, width)
+    return np.clip(longest, SHORTEST_SIDE, LONGEST_SIDE) / longest
+
+
+def resize(image, scale):
+    """Resize an image by a factor: averaging where it shrinks, smoothly where it grows.
+
+    Args:
+        image: uint8 or float32 array of shape `(height, width)` or `(height, width, 3)`.
+        scale: how many new pixels there are to an old one.
+
+    Returns:
+        An array of the same type; the same array where `scale` is 1.
+    """
+    if scale == 1:
+        return image
+    height, width = image.shape[:2]
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)

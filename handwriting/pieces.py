@@ -1,0 +1,195 @@
+"""Step 4: from ink to connected pieces of it, which tell what this page's pen is like."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+
+@dataclasses.dataclass
+class Piece:
+    """Connected ink, or several pieces of it that make one digit.
+
+    Attributes:
+        left, top, right, bottom: its box in pixels; right and bottom are just outside it.
+        labels: list of its numbers in the array of labels.
+        mass: the sum of its ink.
+        peak: the ink in the middle of its strokes, from 0 to 255.
+        edge_pixels: how many of its pixels lie on the edges of the picture.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    labels: list
+    mass: float
+    peak: float
+    edge_pixels: int = 0
+
+    @property
+    def width(self):
+        """Width of the box in pixels."""
+        return self.right - self.left
+
+    @property
+    def height(self):
+        """Height of the box in pixels."""
+        return self.bottom - self.top
+
+    def mask(self, labels):
+        """Return where its ink is in its box: uint8 of shape `(height, width)`, 1 or 0."""
+        window = labels[self.top : self.bottom, self.left : self.right]
+        return np.isin(window, self.labels).astype(np.uint8)
+
+    def joined(self, other):
+        """Return the piece that this one and another make together."""
+        return Piece(
+            min(self.left, other.left),
+            min(self.top, other.top),
+            max(self.right, other.right),
+            max(self.bottom, other.bottom),
+            self.labels + other.labels,
+            self.mass + other.mass,
+            max(self.peak, other.peak),
+            self.edge_pixels + other.edge_pixels,
+        )
+
+
+def find_pieces(ink, mask):
+    """Find the connected pieces of ink that may be digits or parts of digits.
+
+    Args:
+        ink: uint8 array of shape `(height, width)`, from `separate_from_grain`.
+        mask: uint8 array of the same shape, 1 where the ink counts, 0 elsewhere.
+
+    Returns:
+        `(pieces, labels)`: a list of `Piece`, in no order, and an int32 array of the ink's shape
+        with the number of the piece that each pixel belongs to.
+    """
+    height, width = ink.shape
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask)
+    sides = boxes[:, 2:4].max(axis=1)
+    edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    edge_pixels = np.bincount(edges, minlength=len(boxes))
+    # Specks are not digits, and no page has more than a few hundred digits, but paper has grain.
+    found = np.nonzero(sides >= 0.012 * max(height, width))[0]
+    found = found[np.argsort(-sides[found], kind="stable")][:400]
+    found = found[found > 0]
+    # Boxes of digits hardly overlap. Hundreds as large as the page would take minutes.
+    areas = boxes[found, 2] * boxes[found, 3]
+    small_first = np.argsort(areas, kind="stable")
+    fits = np.cumsum(areas[small_first]) <= 5 * height * width
+    pieces = []
+    for label in np.delete(found, small_first[~fits]):
+        left, top, box_width, box_height, _ = boxes[label]
+        right, bottom = left + box_width, top + box_height
+        window = slice(top, bottom), slice(left, right)
+        values = ink[window][labels[window] == label]
+        mass, peak = float(values.sum()), float(np.quantile(values, 0.9))
+        pieces.append(Piece(left, top, right, bottom, [label], mass, peak, int(edge_pixels[label])))
+    return pieces, labels
+
+
+def find_pen_strokes(ink, faint):
+    """Keep the ink that is as dark as what the pen of this page leaves.
+
+    Args:
+        ink: uint8 array of shape `(height, width)`, from `separate_from_grain`.
+        faint: uint8 array of the same shape, 1 where there may be ink, from the same.
+
+    Returns:
+        uint8 array of the same shape, 1 on the pen's strokes, 0 elsewhere.
+    """
+    pieces = drop_frames(find_pieces(ink, faint)[0], ink.shape)
+    if not pieces:
+        return np.zeros_like(faint)
+    return faint & (ink > 0.3 * typical_ink(pieces))
+
+
+def drop_frames(pieces, shape):
+    """Drop what surrounds digits or lies beside them: borders of boxes, edges of pages, tables.
+
+    Args:
+        pieces: list of `Piece`.
+        shape: `(height, width)` of the picture, in pixels.
+
+    Returns:
+        The pieces that may be digits.
+    """
+    height, width = shape
+    # A table beside the page or a dark corner has half of its outline on the picture's edges, and
+    # the outline is about as long as the box is wide and high. A digit cut by an edge does not.
+    inner = [piece for piece in pieces if piece.edge_pixels < 0.9 * (piece.width + piece.height)]
+    if any(max(piece.width, piece.height) > 0.03 * max(width, height) for piece in inner):
+        pieces = inner
+    free = sum(
+        piece.mass
+        for piece in pieces
+        if min(piece.left, piece.top, width - piece.right, height - piece.bottom) > 0
+    )
+    kept = []
+    for piece in pieces:
+        flat = piece.height < 0.35 * piece.width
+        at_left, at_right = piece.left == 0, piece.right == width
+        at_top, at_bottom = piece.top == 0, piece.bottom == height
+        edges = at_left + at_right + at_top + at_bottom
+        long = piece.width > 0.5 * width or piece.height > 0.5 * height
+        large = piece.width * piece.height > 0.4 * width * height
+        inside = sum(
+            other.mass
+            for other in pieces
+            if piece.left < other.left
+            and piece.top < other.top
+            and other.right < piece.right
+            and other.bottom < piece.bottom
+            and other.height > 0.2 * piece.height
+        )
+        # No digit has another one inside, but a speck in a 0 leaves it a 0.
+        surrounds = inside > (0.02 if large else 0.1) * piece.mass
+        beside = edges >= 1 and flat or edges >= 2 and long
+        if not (surrounds or beside and free > 0.1 * piece.mass):
+            kept.append(piece)
+    return kept
+
+
+def typical_ink(pieces):
+    """Return the ink of the pen, from 0 to 255: three quarters of all ink are paler."""
+    ordered = sorted(free_pieces(pieces), key=lambda piece: piece.peak)
+    mass = np.cumsum([piece.mass for piece in ordered])
+    return ordered[np.searchsorted(mass, 0.75 * mass[-1])].peak
+
+
+def typical_height(pieces):
+    """Return the height of digits in pixels: half of the ink is in pieces at least as high.
+
+    Flat pieces, such as what is left of ruled lines, do not count where there are others.
+    """
+    upright = [piece for piece in pieces if piece.height > 0.35 * piece.width] or pieces
+    ordered = sorted(free_pieces(upright), key=lambda piece: -piece.height)
+    mass = np.cumsum([piece.mass for piece in ordered])
+    return ordered[np.searchsorted(mass, mass[-1] / 2)].height
+
+
+def free_pieces(pieces):
+    """Leave out what touches the picture's edges, and may not be the pen's, if anything is left."""
+    free = [piece for piece in pieces if not piece.edge_pixels]
+    enough = sum(piece.mass for piece in free) > 0.1 * sum(piece.mass for piece in pieces)
+    return free if enough else pieces
+
+
+def stroke_width(mask):
+    """Estimate how wide a stroke is.
+
+    Across a bar, the distance to the nearer edge is a quarter of the bar's width on average; from
+    pixel to pixel, OpenCV's distance is half a pixel more.
+
+    Args:
+        mask: uint8 array of shape `(height, width)`, 1 where there is ink, 0 elsewhere.
+
+    Returns:
+        The width in pixels, 0 where there is no ink.
+    """
+    padded = np.pad(mask, 1)
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
+    return 4 * (cv2.mean(distance, padded)[0] - 0.5) if mask.any() else 0.0
