@@ -63,7 +63,8 @@ def parse_arguments(arguments=None):
         parser.error("--output must end in .png")
     if options.pictures and (options.mistakes or options.data):
         parser.error("--mistakes and --data are for test digits, not for pictures")
-    if options.draw and (options.pictures or options.mistakes or options.explain or options.csv):
+    others = (options.pictures, options.mistakes, options.explain, options.data, options.csv)
+    if options.draw and any(others):
         parser.error("--draw goes only with --model and --output")
     if options.explain and options.csv:
         parser.error("--csv lists many digits, --explain shows one: use one of them")
@@ -80,6 +81,8 @@ def main(arguments=None):
         The exit status: 0, 1 (something could not be done) or 130 (interrupted).
     """
     options = parse_arguments(arguments)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # Not every console has every letter.
     try:
         for path in filter(None, (options.output, options.csv)):
             if path.is_dir() or not os.access(path.parent, os.W_OK):

@@ -104,7 +104,7 @@ def session(tmp_path_factory, sample_npz):
 def test_run_all(session):
     for cell in session.notebook:
         check_clean(cell)
-        if cell["source"].startswith("%run train") or "One test digit" in cell["source"]:
+        if cell["source"].startswith("%run train") or "slider" in cell["source"]:
             assert images(cell) == 1, cell["source"]
         if cell["source"].startswith("%run predict.py"):
             assert images(cell) == 1 + ("--mistakes" in cell["source"]), cell["source"]
