@@ -6,7 +6,7 @@ import numpy as np
 from handwriting.page import resize
 
 # The background is smooth: it is estimated on a picture this small, whatever the original.
-BACKGROUND_SIDE = 320
+BACKGROUND_SIDE = 200
 
 
 def measure_ink(picture):

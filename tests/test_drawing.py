@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -463,8 +464,12 @@ def test_window_closed_in_the_middle_of_a_stroke(desktop):
 
 @pytest.mark.long
 def test_ctrl_c_ends_the_window(desktop):
-    desktop.process.send_signal(2)
-    assert desktop.process.wait(60) == 130
+    for _ in range(10):  # A toolkit may swallow one that comes in the middle of a redraw.
+        desktop.process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            desktop.process.wait(5)
+            break
+    assert desktop.process.poll() == 130
 
 
 # What `google.colab.kernel` does in Colab, the page does over HTTP.
