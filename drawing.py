@@ -50,7 +50,7 @@ class Drawing:
         """Draw a straight line from where the pen is."""
         stroke = self.strokes[-1]
         stroke.append(point)
-        ends = np.int32(np.round(np.multiply([stroke[-2:][0], point], 16)))  # In sixteenths.
+        ends = np.int32(np.round(np.multiply([stroke[-2:][0], point], 16)))  # Unit: 1/16 pixel.
         cv2.line(self.paper, *ends, (0, 0, 0), PEN, cv2.LINE_AA, shift=4)
 
 
@@ -65,6 +65,8 @@ class Answer:
     Attributes:
         number: the digits in reading order, a string.
         text: the same, and how sure the network is; or what to do where there are no digits.
+        probabilities: floats of shape `(n, 10)`, how probable each class is for each digit.
+        latest: the index of the digit that was drawn last, where there are digits.
         panel: a `plots.Panel` of the paper and the digits on it.
     """
 
@@ -95,7 +97,7 @@ class Answer:
             return
         # One axis for all digits: one for each would take three times as long.
         axis = figure.add_axes((0, 0.38, 1, 0.62))
-        width, height = axis.bbox.size / figure.dpi  # In inches, as all that follows.
+        width, height = axis.bbox.size / figure.dpi  # In inches, like all that follows.
         count = len(self.number)
 
         def size_in(columns):
@@ -201,7 +203,7 @@ class Window:
             self.line.set_linewidth(PEN * points_per_pixel)
 
     def move(self, event):
-        """Draw on, without drawing the rest of the window again."""
+        """Continue a stroke, without drawing the rest of the window again."""
         if self.pen_is_down:
             to_paper = self.paper.transData.inverted()
             self.drawing.draw_to(tuple(to_paper.transform((event.x, event.y))))
@@ -215,7 +217,7 @@ class Window:
             self.show(self.drawing)
 
     def press_key(self, event):
-        """Do what a key stands for."""
+        """Do what the key is for."""
         match event.key:
             case "u" | "ctrl+z" | "cmd+z":
                 self.undo()
@@ -252,7 +254,7 @@ def open_window(predict, output):
     Args:
         predict: function that takes n uint8 arrays of shape `(28, 28)`, ink bright on dark, and
             returns floats of shape `(n, 10)`, how probable each class is.
-        output: path of the figure that the key S saves; the paper goes to `drawing.png` beside it.
+        output: path of the figure that the key s saves; the paper goes to `drawing.png` beside it.
 
     Returns:
         The exit status, 0.
@@ -270,7 +272,7 @@ def open_window(predict, output):
             "There is no display to draw on, or no tkinter or PySide6 to open a window with: run "
             "this on a desktop computer, or use the cell to draw in of colab.ipynb."
         )
-    for count in (1, 2):  # Keras prepares for one image, then for any number.
+    for count in (1, 2):  # Keras is slow at its first image, and at its first several.
         predict(np.zeros((count, 28, 28), np.uint8))
     return Window(predict, output).run()
 

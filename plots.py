@@ -1,7 +1,7 @@
-"""Every figure of the project, except for the learning curves in the training scripts.
+"""The project's figures, except for the learning curves and the window to draw in.
 
-The caller saves and shows them. Blue is right and orange is wrong (inside a network: above
-and below zero), which colour-blind readers can tell apart; and colour is never the only sign.
+The caller saves and shows them. Blue is right and orange is wrong (inside a network: above and
+below zero), which colour-blind readers can tell apart; and colour is never the only sign.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ PICTURE_HEIGHT = 2.3
 DIGITS_BESIDE, DIGITS_ACROSS = 3, 7  # In a row: of a picture in half a page's width, in all of it.
 
 # For looking inside a network.
-MOST_MAPS, MAPS_ACROSS = 32, 16
+MAX_MAPS, MAPS_ACROSS = 32, 16
 COLOURS = matplotlib.colors.LinearSegmentedColormap.from_list(
     "", ["#7a3000", ORANGE, "white", BLUE, "#0b3c5d"]
 )
@@ -101,7 +101,7 @@ def confusion_matrix(original, predicted):
     figure, axis = plt.subplots(figsize=(7, 7), layout="constrained")
     for cells, colours in ((right, "Blues"), (~right, "Oranges")):
         # The mistakes have a scale of their own: beside a thousand, seven would look like none.
-        # Both scales stop at their middle, so that black figures are readable on every cell.
+        # Both scales stop at their middle, so that black numbers are readable in every cell.
         highest = max(1, counts[cells].max())
         axis.imshow(
             np.ma.masked_where(~cells | (counts == 0), counts),
@@ -223,8 +223,8 @@ def draw_picture(axis, panel, width):
     axis.imshow(panel.reading.thumbnail, interpolation="antialiased")
     axis.set(xticks=[], yticks=[], anchor="N")
     axis.spines[:].set(color="#b0b0b0")
-    letters = int(13 * width)
-    name = panel.name if len(panel.name) <= letters else f"…{panel.name[1 - letters :]}"
+    max_letters = int(13 * width)
+    name = panel.name if len(panel.name) <= max_letters else f"…{panel.name[1 - max_letters :]}"
     axis.set_title(name, fontsize=9, parse_math=False)
     if not panel.reading.digits:
         axis.set_xlabel("no digit was found", fontsize=9, color=ORANGE, weight="bold")
@@ -341,7 +341,7 @@ def layer_outputs(model, image):
 
     def call_and_record(layer, *args, **kwargs):
         output = call(layer, *args, **kwargs)
-        if keras.ops.is_tensor(output):  # Some recurrent layers put out several.
+        if keras.ops.is_tensor(output):  # Some recurrent layers return several.
             outputs.append((layer, keras.ops.convert_to_numpy(output)))
         return output
 
@@ -359,30 +359,30 @@ def pictures_of_layers(outputs, image):
     rows, previous = [], np.float32(image).reshape(1, 28, 28, 1)
     for layer, output in outputs:
         if output.ndim == 2 and "Pooling2D" in type(layer).__name__:
-            output = output[:, np.newaxis, np.newaxis]  # Of global pooling: a pixel a map.
+            output = output[:, np.newaxis, np.newaxis]  # Global pooling: one pixel a map.
         # Dropout and augmentation change nothing outside of training, and are left out.
         if output.ndim != 4 or np.array_equal(output, previous):
             continue
         previous, maps = output, output[0].transpose(2, 0, 1)
-        some = f"the first {MOST_MAPS} of {len(maps)}" if len(maps) > MOST_MAPS else len(maps)
+        some = f"the first {MAX_MAPS} of {len(maps)}" if len(maps) > MAX_MAPS else len(maps)
         kernel = np.asarray(getattr(layer, "kernel", 0))
         if kernel.shape[2:] == (1, len(maps)):
             filters = kernel[:, :, 0].transpose(2, 0, 1)
-            rows.append((f"{layer.name[:40]}: {some} filters", filters[:MOST_MAPS]))
-        rows.append((f"{layer.name[:40]}: {some} maps", maps[:MOST_MAPS]))
+            rows.append((f"{layer.name[:40]}: {some} filters", filters[:MAX_MAPS]))
+        rows.append((f"{layer.name[:40]}: {some} maps", maps[:MAX_MAPS]))
     if rows:
         return rows
     for layer, output in outputs:
         kernel = np.asarray(getattr(layer, "kernel", 0))
         if kernel.shape == (28 * 28, output.size):
-            shown = np.argsort(-output[0], kind="stable")[:MOST_MAPS]
+            shown = np.argsort(-output[0], kind="stable")[:MAX_MAPS]
             some = f"the {len(shown)} of {output.size} neurons that this digit excites most"
             return [(f"{layer.name[:40]}: weights of {some}", kernel.T[shown].reshape(-1, 28, 28))]
     return []
 
 
 def draw_side_by_side(axis, title, pictures, lines):
-    """Draw pictures in so many lines, on one scale, under a title that tells their size."""
+    """Draw pictures in rows (`lines` of them), on one scale, below a title with their size."""
     count, height, width = pictures.shape
     columns = math.ceil(count / lines)
     missing = lines * columns - count

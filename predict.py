@@ -1,12 +1,14 @@
 """Show what a trained model makes of digits: MNIST's test digits, or those in your own pictures.
 
-python predict.py
-python predict.py --mistakes
-python predict.py --explain
-python predict.py --model mnist_ann.keras --count 100 --csv digits.csv
-python predict.py my_digit.jpg phone_number.png photos/
-python predict.py --draw
-%run predict.py
+    python predict.py
+    python predict.py --mistakes
+    python predict.py --explain
+    python predict.py --model mnist_ann.keras --count 100 --csv digits.csv
+    python predict.py my_digit.jpg phone_number.png photos/
+    python predict.py --draw
+    %run predict.py
+
+The last form is for a notebook.
 """
 
 import argparse
@@ -82,7 +84,7 @@ def main(arguments=None):
     """
     options = parse_arguments(arguments)
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # Not every console has every letter.
+        sys.stdout.reconfigure(errors="replace")  # Not every console can print every letter.
     try:
         for path in filter(None, (options.output, options.csv)):
             if path.is_dir() or not os.access(path.parent, os.W_OK):
@@ -212,7 +214,7 @@ def predict_pictures(options):
 
 
 def with_progress(results, count):
-    """Yield results, and draw a progress bar meanwhile."""
+    """Yield results, and advance a progress bar with each."""
     import keras
 
     progress = keras.utils.Progbar(count, unit_name="picture")
@@ -222,7 +224,7 @@ def with_progress(results, count):
 
 
 def explain(options, name, image, original=None, keep=()):
-    """Print what the model takes one digit for, and plot what each layer makes of it; return 0."""
+    """Print which class one digit is read as, plot what each layer makes of it, and return 0."""
     import plots
 
     model = load_model(options.model)
@@ -324,7 +326,7 @@ def save_pages(figures, output, keep=()):
     for page, figure in enumerate(figures):
         path = output.with_stem(f"{output.stem}-{page + 1}") if page else output
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # The font lacks some letters of files' names.
+            warnings.simplefilter("ignore")  # The font may lack letters of a file's name.
             write_whole(path, lambda partial: figure.savefig(partial, dpi=120), keep)  # noqa: B023
         print(f"Saved {path}")
         if page:
@@ -332,7 +334,7 @@ def save_pages(figures, output, keep=()):
 
 
 def write_whole(path, write, keep):
-    """Have `write` write beside a path, then replace it, but none of the files to keep.
+    """Have `write` write a file beside a path, then move it there, unless that is a file to keep.
 
     Raises:
         ValueError: the path is a file to keep.

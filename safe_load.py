@@ -125,7 +125,7 @@ def read_model(path):
 @functools.lru_cache(maxsize=1)  # predict.py checks a file before it imports Keras to load it.
 def copies(data):
     """Copy what is needed of a `.keras` file's bytes, if all of it is allowed."""
-    # Each entry of the list in a zip archive begins with PK, 1 and 2, and there may be a million.
+    # Each entry in a zip archive's directory begins with PK, 1 and 2; there may be a million.
     if not data.startswith(b"PK") or data.count(b"PK\1\2") > 100:
         kind = "an HDF5 file" if data.startswith(b"\x89HDF") else "not a Keras model"
         raise RefusedModelError(f"is {kind}, whatever its name: save the model with model.save()")

@@ -84,7 +84,7 @@ model.summary()
 # MNIST's writers drew a 1 as a bar. Much of the world gives it a flag, and no network knows what
 # its training data lacks: draw a flag on a quarter of the ones, and a foot under some of these.
 random = np.random.default_rng(settings.seed)
-pixels = np.moveaxis(np.indices((28, 28)), 0, -1)  # The row and the column of each.
+pixels = np.moveaxis(np.indices((28, 28)), 0, -1)  # The row and column of each.
 
 
 def add_stroke(image, start, angle, length, width):
@@ -104,14 +104,14 @@ for i in random.permutation(np.flatnonzero(y_train == 1))[::4]:
     if random.random() < 1 / 3:
         foot = height * random.uniform(0.3, 0.7)
         image = add_stroke(image, bottom - (0, foot / 2), 0, foot, width)
-    center = np.average(pixels.reshape(784, 2), axis=0, weights=image.ravel())
-    x_train[i].flat = np.roll(image, np.int32(np.round(14 - center)), axis=(0, 1))
+    centre = np.average(pixels.reshape(784, 2), axis=0, weights=image.ravel())
+    x_train[i].flat = np.roll(image, np.int32(np.round(14 - centre)), axis=(0, 1))
 
 # %% Training
 # Nobody writes a digit the same way twice, so no image is shown the same way twice: a 3 x 3 matrix
-# moves its pixels, and a little chance in each place zooms, slants, shifts and tilts the digit.
+# moves its pixels, and small random numbers in it zoom, slant, shift and tilt the digit.
 strength = np.float32([[0.1, 0.2, 1.0], [0.1, 0.1, 1.0], [0.003, 0.003, 0.0]])
-middle = np.float32([[1, 0, 13.5], [0, 1, 13.5], [0, 0, 1]])
+middle = np.float32([[1, 0, 13.5], [0, 1, 13.5], [0, 0, 1]])  # Of the image, in pixels.
 generator = keras.random.SeedGenerator(settings.seed)
 
 
@@ -121,22 +121,19 @@ def augment(images, labels):
     chance = keras.random.uniform((count, 3, 3), -1, 1, seed=generator)
     matrix = middle @ (np.eye(3, dtype="float32") + strength * chance) @ np.linalg.inv(middle)
     matrix = tf.reshape(matrix, (count, 9))
-    changed = keras.ops.image.affine_transform(
-        tf.reshape(images, (count, 28, 28, 1)), matrix[:, :8] / matrix[:, 8:]
-    )
+    changed = tf.reshape(images, (count, 28, 28, 1))
+    changed = keras.ops.image.affine_transform(changed, matrix[:, :8] / matrix[:, 8:])
     return tf.reshape(changed, tf.shape(images)), labels
 
 
 batches = tf.data.Dataset.from_tensor_slices((x_train, y_train)).shuffle(len(x_train))
 batches = batches.batch(settings.batch_size).map(augment).prefetch(2)
-learning_rate = keras.optimizers.schedules.CosineDecay(
+schedule = keras.optimizers.schedules.CosineDecay(
     settings.learning_rate, decay_steps=settings.epochs * len(batches)
 )
 model.compile(
     # Like Adam, but it makes a dense layer learn in all directions at the same speed.
-    optimizer=keras.optimizers.Muon(
-        learning_rate, momentum=0.9, weight_decay=0, adam_weight_decay=0
-    ),
+    optimizer=keras.optimizers.Muon(schedule, momentum=0.9, weight_decay=0, adam_weight_decay=0),
     loss="sparse_categorical_crossentropy",
     metrics=["accuracy"],
     steps_per_execution=max(1, len(batches) // 10),  # On a CPU, this halves the time.
@@ -145,7 +142,7 @@ try:
     history = model.fit(
         batches,
         epochs=settings.epochs,
-        shuffle=False,  # They are shuffled already.
+        shuffle=False,  # The batches are shuffled already.
         validation_data=(x_val, y_val),
         validation_batch_size=1_000,
         callbacks=[keras.callbacks.TerminateOnNaN()],
@@ -158,8 +155,8 @@ if not np.isfinite(history.history["loss"][-1]):
 
 # %% Learning curves
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+epochs = range(1, len(history.epoch) + 1)
 for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
-    epochs = range(1, len(history.epoch) + 1)
     axis.plot(epochs, history.history[name], "o-", label="training (augmented)")
     axis.plot(epochs, history.history[f"val_{name}"], "s--", label="validation")
     axis.set(xlabel="epoch", ylabel=name)

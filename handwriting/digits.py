@@ -13,8 +13,8 @@ from handwriting.pieces import (
     typical_ink,
 )
 
-# Of MNIST's training digits 2 % are wider than this times their height. With the other conditions
-# of `best_cut`, 0.12 % of them would be split, and a fifth of touching pairs are.
+# Of MNIST's training digits, 2 % are wider than this times their height. With the other conditions
+# of `best_cut`, 0.12 % of them are split, and a fifth of touching pairs.
 TOUCHING_ASPECT = 1.3
 
 
@@ -33,9 +33,9 @@ def find_digits(ink, mask):
     pieces = drop_frames(pieces, ink.shape)
     if not pieces:
         return [], labels
-    # Show-through, faint shadows and what is left of ruled lines are paler than half of the pen.
+    # Show-through, faint shadows and what is left of ruled lines are much paler than the pen.
     pen = typical_ink(pieces)
-    pieces = [piece for piece in pieces if piece.peak >= 0.5 * pen]
+    pieces = [piece for piece in pieces if piece.peak >= 0.6 * pen]
     size = typical_height(pieces)
     pieces = drop_frames(join_pieces(pieces, labels, size), ink.shape)
     pieces = drop_edge_pieces(pieces, labels, size, pen)
@@ -196,13 +196,13 @@ def in_reading_order(digits):
     beside.
     """
     digits = sorted(digits, key=lambda digit: digit.left + digit.right)
-    shared = [
+    stacked = [
         min(digit.right, other.right) - max(digit.left, other.left)
         > 0.5 * min(digit.width, other.width)
         for i, digit in enumerate(digits)
         for other in digits[:i]
     ]
-    if not any(shared):
+    if not any(stacked):
         return digits
     lines = []
     for digit in digits:

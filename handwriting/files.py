@@ -2,8 +2,8 @@
 
 import os
 
-# Files in a folder with these endings are taken for pictures. The last four kinds are not read but
-# reported, so that nobody believes they were.
+# Files in a folder with these endings are taken for pictures. The last four kinds cannot be read:
+# they are reported, so that nobody believes they were.
 PICTURE_ENDINGS = (
     *(".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"),
     *(".heic", ".heif", ".avif", ".gif"),

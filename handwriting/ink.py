@@ -50,8 +50,8 @@ def measure_ink(picture):
 def is_bright_on_dark(picture):
     """Decide whether the ink is brighter than the background, as on a blackboard.
 
-    It is where most of what stands out from its wide surroundings is brighter, both in large
-    shapes and in fine detail.
+    What stands out from its surroundings is mostly brighter than them on a blackboard, and mostly
+    darker on paper. Wide and narrow surroundings count equally.
     """
     gray = picture.mean(axis=2).astype(np.uint8)
     size = min(255, odd(min(gray.shape) / 2))
@@ -68,7 +68,7 @@ def is_bright_on_dark(picture):
 
 
 def separate_from_grain(ink):
-    """Tell ink from the grain of the paper and the noise of the camera.
+    """Separate ink from the grain of the paper and the noise of the camera.
 
     Args:
         ink: uint8 array of shape `(height, width)`, from `measure_ink`.

@@ -6,10 +6,10 @@ import numpy as np
 # A side of 2,000 pixels leaves 20 for the height of a digit on a page with 70 lines of them; on
 # one of 480, the strokes of a drawing of 28 x 28 are wide enough to be measured.
 LONGEST_SIDE, SHORTEST_SIDE = 2_000, 480
-# The page is looked for on a picture this small. One that is smaller than the second number has
-# no room for a table, and strokes as thick as one.
+# The page is looked for in a picture reduced to the first size. A picture smaller than the second
+# has no room for a table, and strokes as thick as one.
 SMALL_SIDE, SMALLEST_SCENE = 320, 200
-STEP = 0.1  # Where light changes by this share from one pixel to the next, there is an edge.
+STEP = 0.1  # Where the light changes by this share between pixels, there is an edge.
 MAX_HUE_DIFFERENCE = 0.04  # Between parts of a page, in the shares of red, green and blue.
 MIN_SHADOW, MIN_LIT = 0.35, 0.8  # How bright a page is in a shadow, and elsewhere at least.
 MIN_PAGE, MIN_PART = 0.1, 0.015  # Of the area of the picture.
@@ -121,7 +121,7 @@ def find_surroundings(picture, paper):
     thickness = cv2.distanceTransform(np.uint8(outside[labels]), cv2.DIST_L2, 5)
     if thickness.max() < MIN_THICKNESS * min(height, width):
         return nothing
-    # One piece of what is left is the page.
+    # The largest region of what is left is the page.
     labels, boxes, _ = regions(~outside[labels])
     return np.uint8(labels != 1 + np.argmax(boxes[1:, cv2.CC_STAT_AREA]))
 

@@ -28,7 +28,7 @@ warnings.filterwarnings("ignore", module="PIL")
 
 
 class TimedFile(io.BufferedReader):
-    """A file that cannot be read any more after ten seconds of work.
+    """A file that can no longer be read after ten seconds of work.
 
     Some small files keep a decoder busy for hours, for example with a thousand passes over the
     same pixels. Decoders come back here for each part of the file.
@@ -77,7 +77,7 @@ def load_picture(path):
             image = Image.open(file, formats=FORMATS)
             check_size(image)
             if image.format in ("JPEG", "MPO"):
-                image.decodermaxblock = 4_096  # Few passes fit between two looks at the clock.
+                image.decodermaxblock = 4_096  # Bytes: few passes fit in a part this small.
             image.load()
             with contextlib.suppress(Exception):  # Where EXIF is damaged, nothing is turned.
                 ImageOps.exif_transpose(image, in_place=True)

@@ -119,7 +119,7 @@ def drop_frames(pieces, shape):
     """
     height, width = shape
     # A table beside the page or a dark corner has half of its outline on the picture's edges, and
-    # the outline is about as long as the box is wide and high. A digit cut by an edge does not.
+    # the outline is about twice as long as the box is wide and high together. A cut digit has less.
     inner = [piece for piece in pieces if piece.edge_pixels < 0.9 * (piece.width + piece.height)]
     if any(max(piece.width, piece.height) > 0.03 * max(width, height) for piece in inner):
         pieces = inner
@@ -154,7 +154,7 @@ def drop_frames(pieces, shape):
 
 
 def typical_ink(pieces):
-    """Return the ink of the pen, from 0 to 255: three quarters of all ink are paler."""
+    """Return the ink of the pen, from 0 to 255: three quarters of all ink is paler."""
     ordered = sorted(free_pieces(pieces), key=lambda piece: piece.peak)
     mass = np.cumsum([piece.mass for piece in ordered])
     return ordered[np.searchsorted(mass, 0.75 * mass[-1])].peak

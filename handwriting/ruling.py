@@ -42,7 +42,7 @@ def remove_level_lines(mask, faint, ink):
         return mask
     inner = (slice(None), slice(lit[0], lit[-1] + 1))
     whole, faint, ink = mask.copy(), faint[inner], ink[inner]
-    mask = whole[inner]
+    mask = whole[inner]  # A view: what is removed from it is removed from `whole`.
     height, width = mask.shape
     # Lines slope and bend in photos, but short pieces of them are level. Thickened by a pixel
     # above and below, they have no steps.
@@ -88,8 +88,8 @@ def find_lines(level, faint, thickness):
         return
     along = np.linspace(0, 1, 100)
     columns = np.round(along * (width - 1)).astype(int)
-    # In every 100 pixels, a line rises by at most 20, bends by 3 and waves by 1: a page that does
-    # more is not readable. The steps between bends are no wider than `near` covers.
+    # In every 100 pixels, a line rises by at most 20, bends by 3 and waves by 1; lines that
+    # do more are left. The steps between bends are no wider than `near` covers.
     arch = 4 * along * (1 - along)
     bends = np.outer(np.arange(-0.03 * width, 0.03 * width, 3), arch)
     waves = np.outer(np.linspace(-0.02, 0.02, 5) * width, arch * (1 - 2 * along))
@@ -110,7 +110,7 @@ def find_lines(level, faint, thickness):
 
 
 def follow_line(rough, faint, reach):
-    """Follow the middle of a line more closely than a curve with few parameters does.
+    """Follow the middle of a line more closely than a cubic curve does.
 
     Args:
         rough: float array of shape `(width,)`, roughly the line's row in each column.
@@ -135,11 +135,11 @@ def follow_line(rough, faint, reach):
 
 
 def remove_underlines(mask, ink):
-    """Take away lines that touch the several digits above them."""
+    """Take away lines that touch several digits above them."""
     mask = mask.copy()
     pieces, labels = find_pieces(ink, mask)
     for piece in pieces:
-        if piece.width > 1.6 * piece.height:  # No digit is.
+        if piece.width > 1.6 * piece.height:  # No digit is so wide.
             margin = ((piece.height, piece.height), (0, 0))
             own = piece.mask(labels)
             window = (slice(piece.top, piece.bottom), slice(piece.left, piece.right))
