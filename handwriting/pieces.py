@@ -172,10 +172,11 @@ def typical_height(pieces):
 
 
 def free_pieces(pieces):
-    """Leave out what touches the picture's edges, and may not be the pen's, if anything is left."""
+    """Leave out what touches the picture's edges, and may not be the pen's, if there is more."""
     free = [piece for piece in pieces if not piece.edge_pixels]
     enough = sum(piece.mass for piece in free) > 0.1 * sum(piece.mass for piece in pieces)
-    return free if enough else pieces
+    # A single one may be a part of a digit that the edge cuts.
+    return free if enough and len(free) > 1 else pieces
 
 
 def stroke_width(mask):

@@ -6,6 +6,7 @@ import functools
 import os
 import pathlib
 import runpy
+import signal
 import subprocess
 import sys
 import types
@@ -28,6 +29,8 @@ ENVIRONMENT = {**os.environ, "MPLBACKEND": "agg", "PYTHONIOENCODING": "utf-8"}
 
 def pytest_configure(config):
     """Leave out the long tests unless `-m` says which ones to run."""
+    # Where a shell starts the tests in the background, Ctrl-C would be ignored, by scripts too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "long: takes long; run with `-m long`")
     config.addinivalue_line("filterwarnings", "ignore:__array__ impl:DeprecationWarning")  # Keras.
     if not config.option.markexpr:
