@@ -118,7 +118,8 @@ def main(arguments=None):
 def predict_test_digits(options):
     """Plot, count and list what the model makes of test digits; return the exit status."""
     x_test, y_test = load_test_images(options.data)
-    probabilities = predict(load_model(options.model), x_test)
+    model = load_model(options.model)
+    probabilities = predict(model, x_test)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     right = predicted == y_test
     if options.mistakes:
@@ -131,7 +132,9 @@ def predict_test_digits(options):
         shown = generator.choice(len(right), min(options.count, len(right)), replace=False)
         heading = summary = f"{right[shown].sum()} of {len(shown)} test digits read right"
     if options.explain and len(shown):
-        return explain(options, f"test/{shown[0]}", x_test[shown[0]], y_test[shown[0]])
+        first = shown[0]
+        digit = x_test[first], probabilities[first], y_test[first]
+        return explain(options, model, f"test/{first}", *digit)
     print(f"{summary} ({options.model}).")
     write_csv(
         options.csv,
@@ -172,7 +175,10 @@ def predict_pictures(options):
     if not readings:
         return 1
     images = [digit.image for reading in readings for digit in reading.digits]
-    probabilities = predict(load_model(options.model), images) if images else np.zeros((0, 10))
+    probabilities = np.zeros((0, 10))
+    if images:
+        model = load_model(options.model)
+        probabilities = predict(model, images)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
 
     import plots
@@ -206,7 +212,8 @@ def predict_pictures(options):
     write_csv(options.csv, rows, keep=paths)
     if options.explain and images:
         first = next(panel for panel in panels if panel.reading.digits)
-        explain(options, f"{first.name}, first digit", images[0], first.original, paths)
+        digit = images[0], probabilities[0], first.original
+        explain(options, model, f"{first.name}, first digit", *digit, keep=paths)
     else:
         save_pages(plots.picture_pages(panels), options.output, keep=paths)
         show(options)
@@ -223,12 +230,10 @@ def with_progress(results, count):
         yield result
 
 
-def explain(options, name, image, original=None, keep=()):
+def explain(options, model, name, image, probabilities, original, keep=()):
     """Print which class one digit is read as, plot what each layer makes of it, and return 0."""
     import plots
 
-    model = load_model(options.model)
-    (probabilities,) = predict(model, [image])
     truth = "" if original is None else f"original {original}, "
     sure = plots.percent(probabilities.max())
     print(f"{name}: {truth}predicted {probabilities.argmax()} ({sure} sure).")
