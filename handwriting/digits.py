@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from handwriting.ink import ellipse, odd
+from handwriting.page import ellipse, odd
 from handwriting.pieces import (
     Piece,
     drop_frames,

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from handwriting.page import resize
+from handwriting.page import ellipse, odd, resize
 
 # The background is smooth: it is estimated on a picture this small, whatever the original.
 BACKGROUND_SIDE = 200
@@ -87,13 +87,3 @@ def separate_from_grain(ink):
     median = np.median(paper)
     grain = 1.4826 * np.median(cv2.absdiff(paper, np.full_like(paper, median)))
     return smooth, (smooth > max(25, median + 4 * grain)).astype(np.uint8)
-
-
-def odd(length):
-    """Round a length down to an odd number of pixels, at least 3, as OpenCV's kernels require."""
-    return max(3, int(length) // 2 * 2 + 1)
-
-
-def ellipse(size):
-    """Make a round kernel with the given odd diameter."""
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))

@@ -108,8 +108,8 @@ def find_surroundings(picture, paper):
         is_page[label] = label > 0 and solidity(labels == label) > MIN_SOLIDITY
     is_page[main] = True
     page = np.pad(np.uint8(is_page[labels]), 9, mode="edge")
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))  # Wider than a step.
-    other = 1 - cv2.morphologyEx(page, cv2.MORPH_CLOSE, kernel)[9:-9, 9:-9]
+    # Wider than a step.
+    other = 1 - cv2.morphologyEx(page, cv2.MORPH_CLOSE, ellipse(9))[9:-9, 9:-9]
 
     margin = margin[labels]
     labels, boxes, mean = regions(other)
@@ -147,10 +147,9 @@ def solidity(mask):
 
 def remove_ink(picture):
     """Fill in what is dark and narrower than a sixteenth of the picture: ink, and ruled lines."""
-    size = max(3, max(picture.shape) // 16 // 2 * 2 + 1)
+    size = odd(max(picture.shape) / 16)
     mirrored = cv2.copyMakeBorder(picture, *[size] * 4, cv2.BORDER_REFLECT)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    paper = cv2.medianBlur(cv2.morphologyEx(mirrored, cv2.MORPH_CLOSE, kernel), 5)
+    paper = cv2.medianBlur(cv2.morphologyEx(mirrored, cv2.MORPH_CLOSE, ellipse(size)), 5)
     return np.ascontiguousarray(paper[size:-size, size:-size])
 
 
@@ -185,3 +184,13 @@ def resize(image, scale):
     height, width = image.shape[:2]
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+
+
+def odd(length):
+    """Round a length down to an odd number of pixels, at least 3, as OpenCV's kernels require."""
+    return max(3, int(length) // 2 * 2 + 1)
+
+
+def ellipse(size):
+    """Make a round kernel with the given odd diameter."""
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))

@@ -5,7 +5,7 @@ import math
 import cv2
 import numpy as np
 
-from handwriting.ink import odd
+from handwriting.page import odd
 from handwriting.pieces import find_pieces
 
 # Squared paper has a line every 5 mm, so 60 to a page; noise may have thousands.
