@@ -137,7 +137,7 @@ def predict_test_digits(options):
         return explain(options, model, f"test/{first}", *digit)
     print(f"{summary} ({options.model}).")
     write_csv(
-        options.csv,
+        options,
         [
             (f"test/{i}", 0, *4 * [None], y_test[i], predicted[i], f"{confidence[i]:.6f}")
             for i in shown
@@ -147,90 +147,112 @@ def predict_test_digits(options):
     import plots
 
     digits = x_test[shown], y_test[shown], predicted[shown], confidence[shown]
-    save_pages(plots.prediction_pages(*digits, heading), options.output)
+    save_pages(options, plots.prediction_pages(*digits, heading))
     if options.mistakes:
-        path = options.output.with_stem(f"{options.output.stem}-confusion")
-        save_pages([plots.confusion_matrix(y_test, predicted)], path)
+        save_pages(options, [plots.confusion_matrix(y_test, predicted)], "-confusion")
     show(options)
     return 0
 
 
 def predict_pictures(options):
     """Plot, print and list what the model makes of people's pictures; return the exit status."""
-    import handwriting
-
-    paths, problems = handwriting.find_pictures(options.pictures)
-    results = handwriting.read_pictures(paths)
-    with quiet_libraries():
-        results = list(with_progress(results, len(paths)) if len(paths) > 10 else results)
-    readings = [result for result in results if isinstance(result, handwriting.Reading)]
-    problems += [result for result in results if isinstance(result, Exception)]
-    problems += [
-        f"{read.path}: no digit was found{'' if read.outline is None else ' on the page'}."
-        for read in readings
-        if not read.digits
-    ]
-    for line in [*(f"{read.path}: {read.note}" for read in readings if read.note), *problems]:
-        report(line)
+    readings, problems = read_pictures(options)
     if not readings:
         return 1
     images = [digit.image for reading in readings for digit in reading.digits]
-    probabilities = np.zeros((0, 10))
-    if images:
-        model = load_model(options.model)
-        probabilities = predict(model, images)
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    model = load_model(options.model) if images else None
+    probabilities = predict(model, images) if images else np.zeros((0, 10))
 
     import plots
 
-    panels, ends = [], np.cumsum([len(reading.digits) for reading in readings])
-    for reading, end in zip(readings, ends, strict=True):
-        own = slice(end - len(reading.digits), end)
-        folder = os.path.basename(os.path.dirname(os.path.abspath(reading.path)))
-        original = int(folder) if folder in set("0123456789") else None
-        panels.append(
-            plots.Panel(printable(reading.path), reading, predicted[own], confidence[own], original)
+    ends = np.cumsum([len(reading.digits) for reading in readings])
+    panels = [
+        plots.Panel(
+            printable(reading.path), reading, own.argmax(axis=1), own.max(axis=1), label_of(reading)
         )
-        if reading.digits:
-            number = "".join(map(str, predicted[own]))
-            least = plots.percent(min(confidence[own]))
-            print(f"{printable(reading.path)}: {number} (least sure: {least})")
+        for reading, own in zip(readings, np.split(probabilities, ends[:-1]), strict=True)
+    ]
+    print_panels(panels)
+    write_csv(
+        options,
+        [
+            (
+                *(panel.reading.path, position),
+                *(digit.left, digit.top, digit.width, digit.height),
+                *(panel.original, panel.predicted[position], f"{panel.confidence[position]:.6f}"),
+            )
+            for panel in panels
+            for position, digit in enumerate(panel.reading.digits)
+        ],
+    )
+    if options.explain and images:
+        first = next(panel for panel in panels if panel.reading.digits)
+        digit = images[0], probabilities[0], first.original
+        explain(options, model, f"{first.name}, first digit", *digit)
+    else:
+        save_pages(options, plots.picture_pages(panels))
+        show(options)
+    return 1 if problems else 0
+
+
+def read_pictures(options):
+    """Find the digits in the pictures that were named; return the readings and the problems."""
+    import handwriting
+
+    options.pictures, problems = handwriting.find_pictures(options.pictures)
+    results = handwriting.read_pictures(options.pictures)
+    readings, notes = [], []
+    with quiet_libraries():
+        for result in with_progress(results, len(options.pictures)):
+            if isinstance(result, Exception):
+                problems.append(result)
+                continue
+            readings.append(result)
+            if result.note:
+                notes.append(f"{result.path}: {result.note}")
+            if not result.digits:
+                where = "" if result.outline is None else " on the page"
+                problems.append(f"{result.path}: no digit was found{where}.")
+    for line in notes + problems:
+        report(line)
+    return readings, problems
+
+
+def with_progress(results, count):
+    """Yield results and, where there are many, advance a progress bar with each."""
+    if count > 10:
+        import keras
+
+        progress = keras.utils.Progbar(count, unit_name="picture")
+    for result in results:
+        if count > 10:
+            progress.add(1)
+        yield result
+
+
+def label_of(reading):
+    """Return the class of a picture in a folder named 0 to 9, else `None`."""
+    folder = os.path.basename(os.path.dirname(os.path.abspath(reading.path)))
+    return int(folder) if folder in set("0123456789") else None
+
+
+def print_panels(panels):
+    """Print what each picture is read as, and how many with a known class are read right."""
+    import plots
+
+    for panel in panels:
+        if len(panel.predicted):
+            number = "".join(map(str, panel.predicted))
+            least = plots.percent(min(panel.confidence))
+            print(f"{panel.name}: {number} (least sure: {least})")
     known = [panel for panel in panels if panel.original is not None]
     if known:
         right = sum(list(panel.predicted) == [panel.original] for panel in known)
         share = plots.percent(right / len(known))
         print(f"{right} of {len(known)} labelled pictures read right ({share}).")
-    rows = [
-        (
-            *(panel.reading.path, position),
-            *(digit.left, digit.top, digit.width, digit.height),
-            *(panel.original, panel.predicted[position], f"{panel.confidence[position]:.6f}"),
-        )
-        for panel in panels
-        for position, digit in enumerate(panel.reading.digits)
-    ]
-    write_csv(options.csv, rows, keep=paths)
-    if options.explain and images:
-        first = next(panel for panel in panels if panel.reading.digits)
-        digit = images[0], probabilities[0], first.original
-        explain(options, model, f"{first.name}, first digit", *digit, keep=paths)
-    else:
-        save_pages(plots.picture_pages(panels), options.output, keep=paths)
-        show(options)
-    return 1 if problems else 0
 
 
-def with_progress(results, count):
-    """Yield results, and advance a progress bar with each."""
-    import keras
-
-    progress = keras.utils.Progbar(count, unit_name="picture")
-    for result in results:
-        progress.add(1)
-        yield result
-
-
-def explain(options, model, name, image, probabilities, original, keep=()):
+def explain(options, model, name, image, probabilities, original):
     """Print which class one digit is read as, plot what each layer makes of it, and return 0."""
     import plots
 
@@ -238,7 +260,7 @@ def explain(options, model, name, image, probabilities, original, keep=()):
     sure = plots.percent(probabilities.max())
     print(f"{name}: {truth}predicted {probabilities.argmax()} ({sure} sure).")
     figure = plots.feature_maps(model, image / 255, probabilities, original)
-    save_pages([figure], options.output, keep)
+    save_pages(options, [figure])
     show(options)
     return 0
 
@@ -310,18 +332,18 @@ def quiet_libraries():
         os.close(screen)
 
 
-def write_csv(path, rows, keep=()):
-    """Write a table with one row for each digit, where a path is given."""
+def write_csv(options, rows):
+    """Write a table with one row for each digit, where `--csv` asks for it."""
 
     def write(partial):
         with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             csv.writer(file).writerows([CSV_COLUMNS.split(","), *rows])
 
-    if path:
-        write_whole(path, write, keep)
+    if options.csv:
+        write_whole(options, options.csv, write)
 
 
-def save_pages(figures, output, keep=()):
+def save_pages(options, figures, suffix=""):
     """Save figures as `predictions.png`, `predictions-2.png` and so on; leave the first one open.
 
     More are not shown: a hundred open ones would need gigabytes.
@@ -329,23 +351,24 @@ def save_pages(figures, output, keep=()):
     import plots
 
     for page, figure in enumerate(figures):
-        path = output.with_stem(f"{output.stem}-{page + 1}") if page else output
+        number = f"-{page + 1}" if page else ""
+        path = options.output.with_stem(f"{options.output.stem}{suffix}{number}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # The font may lack letters of a file's name.
-            write_whole(path, lambda partial: figure.savefig(partial, dpi=120), keep)  # noqa: B023
+            write_whole(options, path, functools.partial(figure.savefig, dpi=120))
         print(f"Saved {path}")
         if page:
             plots.plt.close(figure)
 
 
-def write_whole(path, write, keep):
-    """Have `write` write a file beside a path, then move it there, unless that is a file to keep.
+def write_whole(options, path, write):
+    """Have `write` write a file beside a path, then move it there, but never over a picture.
 
     Raises:
-        ValueError: the path is a file to keep.
+        ValueError: the path is one of the pictures.
         OSError: it cannot be written; an earlier file stays as it was.
     """
-    if any(os.path.realpath(path) == os.path.realpath(picture) for picture in keep):
+    if any(os.path.realpath(path) == os.path.realpath(picture) for picture in options.pictures):
         raise ValueError(f"{path} would be overwritten: choose another --output or --csv.")
     partial = path.with_name(f"partial-{path.name}")
     try:

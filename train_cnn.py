@@ -128,6 +128,9 @@ def augment(images, labels):
 
 batches = tf.data.Dataset.from_tensor_slices((x_train, y_train)).shuffle(len(x_train))
 batches = batches.batch(settings.batch_size).map(augment).prefetch(2)
+options = tf.data.Options()
+options.autotune.enabled = False  # Its thread holds up the end of an epoch by up to two seconds.
+batches = batches.with_options(options)
 schedule = keras.optimizers.schedules.CosineDecay(
     settings.learning_rate, decay_steps=settings.epochs * len(batches)
 )
