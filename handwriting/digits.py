@@ -76,7 +76,8 @@ def join_pieces(pieces, labels, size):
             overlap = (piece.width + host.width - together.width) / min(piece.width, host.width)
             small = min(piece.height, host.height) < 0.6 * size
             if (
-                not is_underline(piece, host)
+                max(host.width, host.height) > 0.3 * size  # The holes of a notebook are in rows.
+                and not is_underline(piece, host)
                 and gap < 0.25 * size
                 and together.height < 1.45 * size
                 and together.width < 1.4 * size
