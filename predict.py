@@ -87,7 +87,7 @@ def main(arguments=None):
         sys.stdout.reconfigure(errors="replace")  # Not every console can print every letter.
     try:
         for path in filter(None, (options.output, options.csv)):
-            if path.is_dir() or not os.access(path.parent, os.W_OK):
+            if path.is_dir() or not os.access(f"{path.parent}/", os.W_OK):
                 raise ValueError(
                     f"Cannot write {path}: choose a file in a folder that you can write to."
                 )
@@ -311,7 +311,7 @@ def load_test_images(path):
             raise ValueError("it needs uint8 images (n, 28, 28) and n labels from 0 to 9")
     except Exception as error:  # NumPy and Keras raise a dozen kinds.
         reason = " ".join(str(error).split()).rstrip(".")
-        advice = "" if path else " README.md says how to get it without a network."
+        advice = "" if path else " See README.md, Without an internet connection."
         raise ValueError(f"Cannot load {path or 'MNIST'}: {reason}.{advice}") from error
     return x_test, y_test.astype(int)
 

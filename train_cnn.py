@@ -31,7 +31,7 @@ if not 0 <= settings.seed < 2**32:
     parser.error("--seed must be from 0 to 4294967295")
 if settings.output.suffix != ".keras":
     parser.error("--output must end in .keras")
-if settings.output.is_dir() or not os.access(settings.output.parent, os.W_OK):
+if settings.output.is_dir() or not os.access(f"{settings.output.parent}/", os.W_OK):
     sys.exit(f"Cannot write {settings.output}: choose a file in a folder that you can write to.")
 
 # %% Data
@@ -55,7 +55,7 @@ try:
         if x.dtype != np.uint8 or x.shape != (*y.shape, 28, 28) or not 0 <= y.min() <= y.max() <= 9:
             raise ValueError("it needs uint8 images (n, 28, 28) and n labels from 0 to 9")
 except Exception as error:
-    name = settings.data or "MNIST (README.md says how to get it without a network)"
+    name = settings.data or "MNIST (see README.md, Without an internet connection)"
     sys.exit(f"Cannot train on {name}: {error}")
 
 # From 0..255 to 0..1. The last twelfth of the training images is kept to validate with.

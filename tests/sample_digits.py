@@ -1,4 +1,4 @@
-"""Real handwriting for machines without a network: scikit-learn's digits in MNIST's form.
+"""Real handwriting for machines without internet: scikit-learn's digits in MNIST's form.
 
     python tests/sample_digits.py sample_digits.npz
     python train_cnn.py --data sample_digits.npz --batch-size 16 --epochs 20

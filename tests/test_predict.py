@@ -137,6 +137,7 @@ def test_what_is_wrong_is_one_line_and_status_1(predict_here, trained_cnn, tmp_p
         "": "run python train_cnn.py first",
         "--model my.keras": "my.keras: No such file",
         f"{model} --output no/x.png": "Cannot write no/x.png",
+        f"{model} --output text.npz/x.png": "Cannot write text.npz/x.png",
         f"{model} --output folder.png": "Cannot write folder.png",
         f"{model} --csv no/x.csv": "Cannot write no/x.csv",
         f"{model} --data missing.npz": "Cannot load missing.npz: ",

@@ -140,7 +140,8 @@ def check_stops(kind, folder, *arguments, says):
 @pytest.mark.parametrize("kind", SCRIPTS)
 def test_what_cannot_be_read_or_written_is_found_out_first(kind, tmp_path, sample_npz):
     (tmp_path / "folder.keras").mkdir()
-    for output in ("missing/model.keras", "folder.keras"):
+    (tmp_path / "file").touch()
+    for output in ("missing/model.keras", "file/model.keras", "folder.keras"):
         check_stops(kind, tmp_path, "--output", output, says=f"Cannot write {output}")
     black = np.zeros((60, 28, 28), np.uint8)
     good = {"x_train": black, "y_train": np.zeros(60), "x_test": black, "y_test": np.zeros(60)}
