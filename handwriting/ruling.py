@@ -49,7 +49,7 @@ def remove_level_lines(mask, faint, ink):
     level = cv2.dilate(faint, np.ones((3, 1), np.uint8))
     level = cv2.morphologyEx(level, cv2.MORPH_OPEN, np.ones((1, odd(width / 30)), np.uint8)) & faint
     # No ruled line is as thick as a brush stroke, and the bar of a 7 may be level, too.
-    thick = np.ones(2 * [odd(0.03 * max(mask.shape))], np.uint8)
+    thick = np.ones(2 * [odd(0.03 * width)], np.uint8)
     level &= ~cv2.morphologyEx(faint, cv2.MORPH_OPEN, thick)
     if not level.any():
         return whole
