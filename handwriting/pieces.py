@@ -101,56 +101,35 @@ def find_pen_strokes(ink, faint):
     Returns:
         uint8 array of the same shape, 1 on the pen's strokes, 0 elsewhere.
     """
-    pieces = drop_frames(find_pieces(ink, faint)[0], ink.shape)
+    pieces, _ = find_pieces(ink, faint)
     if not pieces:
         return np.zeros_like(faint)
     return faint & (ink > 0.3 * typical_ink(pieces))
 
 
-def drop_frames(pieces, shape):
-    """Drop what surrounds digits or lies beside them: borders of boxes, edges of pages, tables.
+def drop_frames(pieces):
+    """Drop what surrounds the digits: borders of boxes and dark edges of the picture.
 
-    Args:
-        pieces: list of `Piece`.
-        shape: `(height, width)` of the picture, in pixels.
-
-    Returns:
-        The pieces that may be digits.
+    The outline of a dark edge is half on the edges of the picture, and is about twice as long as
+    its box is wide and high together; a digit that the edge cuts has less there.
     """
-    height, width = shape
-    # A table beside the page or a dark corner has half of its outline on the picture's edges, and
-    # the outline is about twice as long as the box is wide and high together. A cut digit has less.
-    inner = [piece for piece in pieces if piece.edge_pixels < 0.9 * (piece.width + piece.height)]
-    if any(max(piece.width, piece.height) > 0.03 * max(width, height) for piece in inner):
-        pieces = inner
-    free = sum(
-        piece.mass
-        for piece in pieces
-        if min(piece.left, piece.top, width - piece.right, height - piece.bottom) > 0
+    inner = [piece for piece in pieces if piece.edge_pixels < 0.6 * (piece.width + piece.height)]
+    pieces = inner or pieces
+    return [piece for piece in pieces if not is_border(piece, pieces)]
+
+
+def is_border(piece, pieces):
+    """Tell whether there are digits inside a piece; a speck in a 0 leaves it a 0."""
+    inside = sum(
+        other.mass
+        for other in pieces
+        if piece.left < other.left
+        and piece.top < other.top
+        and other.right < piece.right
+        and other.bottom < piece.bottom
+        and other.height > 0.2 * piece.height
     )
-    kept = []
-    for piece in pieces:
-        flat = piece.height < 0.35 * piece.width
-        at_left, at_right = piece.left == 0, piece.right == width
-        at_top, at_bottom = piece.top == 0, piece.bottom == height
-        edges = at_left + at_right + at_top + at_bottom
-        long = piece.width > 0.5 * width or piece.height > 0.5 * height
-        large = piece.width * piece.height > 0.4 * width * height
-        inside = sum(
-            other.mass
-            for other in pieces
-            if piece.left < other.left
-            and piece.top < other.top
-            and other.right < piece.right
-            and other.bottom < piece.bottom
-            and other.height > 0.2 * piece.height
-        )
-        # No digit has another one inside, but a speck in a 0 leaves it a 0.
-        surrounds = inside > (0.02 if large else 0.1) * piece.mass
-        beside = edges >= 1 and flat or edges >= 2 and long
-        if not (surrounds or beside and free > 0.1 * piece.mass):
-            kept.append(piece)
-    return kept
+    return inside > 0.1 * piece.mass
 
 
 def typical_ink(pieces):
