@@ -97,7 +97,7 @@ def read_picture(path):
     try:
         digits, outline = find_page_and_digits(picture)
     except Exception as error:  # Other pictures must still be read, whatever is in this one.
-        raise ValueError(f"{path}: no digits can be looked for in it ({error}).") from error
+        raise ValueError(f"{path}: looking for digits failed ({error}).") from error
     scale = min(1, THUMBNAIL_SIDE / max(picture.shape))
     return Reading(path, digits, resize(picture, scale), scale, outline, note)
 

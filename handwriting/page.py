@@ -12,9 +12,9 @@ SMALL_SIDE, SMALLEST_SCENE = 320, 200
 STEP = 0.1  # Where the light changes by this share between pixels, there is an edge.
 MAX_HUE_DIFFERENCE = 0.04  # Between parts of a page, in the shares of red, green and blue.
 MIN_SHADOW, MIN_LIT = 0.35, 0.8  # How bright a page is in a shadow, and elsewhere at least.
-MIN_PAGE, MIN_PART = 0.1, 0.015  # Of the area of the picture.
+MIN_PHOTO, MIN_PAGE, MIN_PART = 0.5, 0.1, 0.015  # Of the area of the picture.
 MIN_INK = 0.002  # Of the area of a part of a page: at least a stroke.
-MIN_SOLIDITY = 0.75  # Of its convex hull, a page fills more; a pattern on a table does not.
+MIN_SOLIDITY = 0.75  # Of its convex hull, a page fills more; a table around it does not.
 MIN_THICKNESS = 0.08  # Of the shorter side: no stroke is as thick as a table, or a finger.
 
 
@@ -31,6 +31,7 @@ def find_page(picture):
         pixels there are to one of the picture; and the outline of the page, an int array of shape
         `(n, 2)`, x and y in pixels of the picture, or `None` where the page fills the picture.
     """
+    picture, corner = find_photo(picture)
     height, width = picture.shape[:2]
     small_scale = min(1, SMALL_SIDE / max(height, width))
     small = resize(picture, small_scale)
@@ -38,7 +39,7 @@ def find_page(picture):
     around = find_surroundings(small, paper)
     if not around.any():
         scale = working_scale(height, width)
-        return resize(picture, scale), (0, 0), scale, None
+        return resize(picture, scale), corner, scale, None
     contours, _ = cv2.findContours(1 - around, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     outline = np.int32(max(contours, key=cv2.contourArea)[:, 0] / small_scale)
     left, top = outline.min(axis=0)
@@ -56,16 +57,33 @@ def find_page(picture):
         for image in (paint, 255 * around)
     )
     page = np.where(cover[..., np.newaxis] > 127, paint, page)
-    return page, (int(left), int(top)), scale, outline
+    return page, (corner[0] + int(left), corner[1] + int(top)), scale, outline + np.int32(corner)
+
+
+def find_photo(picture):
+    """Leave out a plain margin that a program has put around a photo: `(photo, corner)`."""
+    scale = min(1, SMALL_SIDE / max(picture.shape))
+    photo = np.uint8(unlike_corner(resize(picture, scale)))
+    left, top, width, height = cv2.boundingRect(photo)
+    fills_its_box = photo.sum() > max(0.9 * width * height, MIN_PHOTO * photo.size)
+    if not fills_its_box or width * height == photo.size:
+        return picture, (0, 0)
+    # The edge of the photo is blurred by a pixel.
+    left, top, right, bottom = (
+        round(side / scale) for side in (left + 1, top + 1, left + width - 1, top + height - 1)
+    )
+    return picture[top:bottom, left:right], (left, top)
+
+
+def unlike_corner(picture):
+    """Mark the pixels that do not have the colour of the picture's corner."""
+    return (cv2.absdiff(picture, np.full_like(picture, picture[0, 0])) > 8).any(axis=2)
 
 
 def find_surroundings(picture, paper):
     """Find what is not the page, such as a table or a finger.
 
-    A page is large, bright and of one colour, and light changes slowly on it. At the edge of a
-    shadow there is a step, and beyond it another part of the page: it has the same hue, and ink on
-    it. What is around the page reaches the edge of the picture, and is darker or more colourful, or
-    a plain margin that a program has put around a photo. A drawing on plain paper is all page.
+    It reaches the edge of the picture, and is darker or more colourful than the page.
 
     Args:
         picture: uint8 array of shape `(height, width, 3)`, small.
@@ -74,56 +92,64 @@ def find_surroundings(picture, paper):
     Returns:
         uint8 array of shape `(height, width)`: 1 around the page, 0 on it.
     """
-    height, width = picture.shape[:2]
-    nothing = np.zeros((height, width), np.uint8)
-    light = np.log(np.float32(paper) + 16)
-    change = cv2.morphologyEx(light, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2)
-    labels, boxes, mean = regions(change < STEP)
-    areas = boxes[:, cv2.CC_STAT_AREA]
-    colour = np.stack([mean(paper[..., channel]) for channel in range(3)], axis=1)
-    ink = mean(cv2.subtract(paper, picture).max(axis=2) > 0.15 * paper.max(axis=2) + 10)
-    like_corner = (cv2.absdiff(paper, np.full_like(paper, paper[0, 0])) <= 8).all(axis=2)
-    plain = mean(like_corner) > 0.95
-    _, _, photo_width, photo_height = cv2.boundingRect(np.uint8(~like_corner))
-    is_framed = (~like_corner).sum() > 0.95 * photo_width * photo_height
-    margin = plain & is_framed & (ink < MIN_INK)
-    large = np.flatnonzero((areas > MIN_PAGE * height * width) & ~margin)
-    large = [label for label in large if label and solidity(labels == label) > MIN_SOLIDITY]
-    if not large or max(height, width) < SMALLEST_SCENE:
-        return nothing
-    whiteness = colour.min(axis=1) + 1
-    main = max(large, key=lambda label: areas[label] * whiteness[label] ** 2)
-    if plain[main]:
-        return nothing
-
-    hue = colour / np.maximum(1, colour.sum(axis=1, keepdims=True))
-    brightness = colour.sum(axis=1) / max(1, colour[main].sum())
-    is_page = (
-        (abs(hue - hue[main]).max(axis=1) < MAX_HUE_DIFFERENCE)
-        & (areas > MIN_PART * height * width)
-        & ~margin
-        & ((brightness > MIN_LIT) | (brightness > MIN_SHADOW) & (ink > MIN_INK))
-    )
-    for label in np.flatnonzero(is_page):
-        is_page[label] = label > 0 and solidity(labels == label) > MIN_SOLIDITY
-    is_page[main] = True
-    page = np.pad(np.uint8(is_page[labels]), 9, mode="edge")
+    height, width = paper.shape[:2]
+    page = find_parts_of_page(picture, paper)
+    whiteness = paper.min(axis=2)
     # Wider than a step.
-    other = 1 - cv2.morphologyEx(page, cv2.MORPH_CLOSE, ellipse(9))[9:-9, 9:-9]
-
-    margin = margin[labels]
+    padded = np.pad(page, 9, mode="edge")
+    other = 1 - cv2.morphologyEx(padded, cv2.MORPH_CLOSE, ellipse(9))[9:-9, 9:-9]
     labels, boxes, mean = regions(other)
     left, top, box_width, box_height, _ = boxes.T
     at_edge = (left == 0) | (top == 0) | (left + box_width == width) | (top + box_height == height)
-    darker = mean(paper.min(axis=2)) + 1 < whiteness[main]
-    outside = at_edge & (darker | (mean(margin) > 0.5))
+    outside = at_edge & (mean(whiteness) < whiteness[page > 0].mean())
     outside[0] = False
     thickness = cv2.distanceTransform(np.uint8(outside[labels]), cv2.DIST_L2, 5)
     if thickness.max() < MIN_THICKNESS * min(height, width):
-        return nothing
+        return np.zeros_like(page)
     # The largest region of what is left is the page.
     labels, boxes, _ = regions(~outside[labels])
     return np.uint8(labels != 1 + np.argmax(boxes[1:, cv2.CC_STAT_AREA]))
+
+
+def find_parts_of_page(picture, paper):
+    """Find the page, but for the steps of light between its parts.
+
+    A page is large, bright and of one colour, and light changes slowly on it. At the edge of a
+    shadow there is a step, and beyond it another part of the page: it has the same hue, and ink on
+    it. A drawing on plain paper is all page, and so is a picture in which no page is found.
+
+    Args:
+        picture: uint8 array of shape `(height, width, 3)`, small.
+        paper: the same without ink, from `remove_ink`.
+
+    Returns:
+        uint8 array of shape `(height, width)`: 1 on the page, 0 elsewhere.
+    """
+    light = np.log(np.float32(paper) + 16)
+    change = cv2.morphologyEx(light, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2)
+    labels, boxes, mean = regions(change < STEP)
+    area = boxes[:, cv2.CC_STAT_AREA] / labels.size
+    colour = np.stack([mean(paper[..., channel]) for channel in range(3)], axis=1)
+    whiteness = colour.min(axis=1) + 1
+    is_solid = np.array(
+        [
+            label > 0 and area[label] > MIN_PART and solidity(labels == label) > MIN_SOLIDITY
+            for label in range(len(area))
+        ]
+    )
+    main = np.argmax(is_solid * (area > MIN_PAGE) * area * whiteness**2)
+    is_plain = mean(unlike_corner(paper))[main] < 0.05
+    if main == 0 or is_plain or max(labels.shape) < SMALLEST_SCENE:
+        return np.ones(labels.shape, np.uint8)
+    hue = colour / np.maximum(1, colour.sum(axis=1, keepdims=True))
+    brightness = colour.sum(axis=1) / max(1, colour[main].sum())
+    ink = mean(cv2.subtract(paper, picture).max(axis=2) > 0.15 * paper.max(axis=2) + 10)
+    is_page = (
+        is_solid
+        & (abs(hue - hue[main]).max(axis=1) < MAX_HUE_DIFFERENCE)
+        & ((brightness > MIN_LIT) | (brightness > MIN_SHADOW) & (ink > MIN_INK))
+    )
+    return np.uint8(is_page[labels])
 
 
 def regions(mask):
@@ -139,10 +165,10 @@ def regions(mask):
 
 
 def solidity(mask):
-    """Return what share of its convex hull a region fills, together with its holes."""
+    """Return what share of its convex hull a region fills."""
     contours, _ = cv2.findContours(np.uint8(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     contour = max(contours, key=cv2.contourArea)
-    return cv2.contourArea(contour) / max(1, cv2.contourArea(cv2.convexHull(contour)))
+    return mask.sum() / max(1, cv2.contourArea(cv2.convexHull(contour)))
 
 
 def remove_ink(picture):
