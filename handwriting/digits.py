@@ -3,15 +3,9 @@
 import cv2
 import numpy as np
 
+from handwriting.ink import stroke_width
 from handwriting.page import ellipse, odd
-from handwriting.pieces import (
-    Piece,
-    drop_frames,
-    find_pieces,
-    stroke_width,
-    typical_height,
-    typical_ink,
-)
+from handwriting.pieces import Piece, drop_frames, find_pieces, typical_height, typical_ink
 
 # Of MNIST's digits, 2 % are wider than this times their height, of touching pairs 55 %. With the
 # conditions of `best_cut`, 0.1 % of the digits are split, and 40 % of the pairs.
@@ -38,30 +32,45 @@ def find_digits(ink, mask):
     pieces = [piece for piece in pieces if piece.peak >= 0.6 * pen]
     size = typical_height(pieces)
     pieces = drop_frames(join_pieces(pieces, labels, size))
-    pieces = drop_edge_pieces(pieces, labels, size, pen)
-    pieces = drop_specks(pieces, labels, size)
+    pieces = keep_digits(pieces, labels, size, pen)
     return in_reading_order(split_touching(pieces, labels)), labels
 
 
-def drop_specks(pieces, labels, size):
-    """Drop what is too small to be a digit, or too flat.
+def keep_digits(pieces, labels, size, pen):
+    """Drop what is not a digit of this page: too small or flat, too thick, or another thing's edge.
 
-    A small digit may stand beside a large one, within its height, but it has strokes, and a speck
+    What a photo shows along its edges may be a shadow, the end of the paper or a finger. A digit
+    that the edge cuts was written with the same pen as the others, about as large and as dark. A
+    small digit may stand beside a large one, within its height, but it has strokes, and a speck
     does not: it is as wide and as high as one of them.
     """
     upright = [piece for piece in pieces if piece.height > 0.35 * piece.width]
-    digits = [piece for piece in upright if piece.height > 0.4 * size]
-    stroke = np.median([stroke_width(piece.mask(labels)) for piece in digits] or [0])
-    for piece in upright:
-        if piece.height <= 0.4 * size and piece.height > max(5 * stroke, 0.12 * size):
-            beside = [
-                digit
-                for digit in digits
-                if min(piece.bottom, digit.bottom) - max(piece.top, digit.top) > 0.7 * piece.height
-            ]
-            if beside and not piece.edge_pixels:
-                digits.append(piece)
-    return digits
+    large = [piece for piece in upright if piece.height > 0.4 * size]
+    free = [piece for piece in large if not piece.edge_pixels]
+    stroke = np.median([stroke_width(piece.mask(labels)) for piece in free or large or pieces])
+    digits = [
+        piece
+        for piece in large
+        if stroke_width(piece.mask(labels)) < 2 * stroke
+        and (
+            piece in free
+            or not free
+            or piece.peak > 0.7 * pen
+            and 0.75 * size < piece.height < 1.6 * size
+            and piece.width < 1.6 * size
+        )
+    ]
+    return digits + [
+        piece
+        for piece in upright
+        if piece.height <= 0.4 * size
+        and piece.height > max(5 * stroke, 0.12 * size)
+        and not piece.edge_pixels
+        and any(
+            min(piece.bottom, digit.bottom) - max(piece.top, digit.top) > 0.7 * piece.height
+            for digit in digits
+        )
+    ]
 
 
 def join_pieces(pieces, labels, size):
@@ -99,28 +108,6 @@ def nearly_touch(mask):
     grown = cv2.dilate(mask, ellipse(odd(stroke_width(mask) / 2)))
     count, *_ = cv2.connectedComponents(grown)
     return count == 2  # The background, and all of the ink.
-
-
-def drop_edge_pieces(pieces, labels, size, pen):
-    """Drop what a photo shows along its edges: a shadow, the end of the paper, a finger.
-
-    A digit that the edge cuts was written with the same pen as the others: it is about as large,
-    as dark and as thick.
-    """
-    free = [piece for piece in pieces if not piece.edge_pixels]
-    if not free:
-        return pieces
-    stroke = np.median([stroke_width(piece.mask(labels)) for piece in free])
-    similar = [
-        piece
-        for piece in pieces
-        if piece.edge_pixels
-        and piece.peak > 0.7 * pen
-        and 0.75 * size < piece.height < 1.6 * size
-        and piece.width < 1.6 * size
-        and stroke_width(piece.mask(labels)) < 2 * stroke
-    ]
-    return free + similar
 
 
 def split_touching(pieces, labels):

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from handwriting.page import ellipse, odd, resize
+from handwriting.page import ellipse, odd, resize, where_dark
 
 # The background is smooth: it is estimated on a picture this small, whatever the original.
 BACKGROUND_SIDE = 200
@@ -13,9 +13,9 @@ def measure_ink(picture):
     """Measure the ink on each pixel: how much darker (or brighter) it is than the paper around it.
 
     The colour and light of the paper are estimated by a morphological closing, which fills in
-    everything narrower than a quarter of the picture: strokes, but not shadows and vignettes,
-    whose edges it keeps in place. Ink takes away a share of the light, so its ratio to the paper
-    is the same inside a shadow and outside it.
+    everything narrower than a few strokes, but not shadows and vignettes, whose edges it keeps in
+    place. Ink takes away a share of the light, so its ratio to the paper is the same inside a
+    shadow and outside it.
 
     Args:
         picture: uint8 array of shape `(height, width, 3)`, RGB.
@@ -31,10 +31,11 @@ def measure_ink(picture):
     # Mirrored at the picture's edge, the corner between it and a shadow is wide enough to be kept,
     # and a stroke that the edge cuts is still a stroke.
     mirrored = cv2.copyMakeBorder(small, *[size] * 4, cv2.BORDER_REFLECT)
-    paper = cv2.morphologyEx(mirrored, cv2.MORPH_CLOSE, ellipse(size))
-    paper = cv2.medianBlur(paper, odd(size / 2))[size:-size, size:-size]
+    dark = where_dark(mirrored, fill_in(mirrored, size))
+    size_of_strokes = min(size, odd(max(9, 6 * stroke_width(dark))))
+    paper = fill_in(mirrored, size_of_strokes)[size:-size, size:-size]
     # No paper is this much darker than the rest of its page. A brush stroke too wide to be filled
-    # in is, and so is a table beside the page, which `drop_frames` removes.
+    # in is.
     paper = np.maximum(paper, np.uint8(0.3 * np.quantile(paper, 0.9, axis=(0, 1))))
     # Red paper reflects hardly any blue light that ink could take away, only noise.
     light = np.maximum(paper, paper.max(axis=2, keepdims=True) // 4)
@@ -45,6 +46,12 @@ def measure_ink(picture):
     ink = cv2.divide(cv2.subtract(paper, picture), np.maximum(light, 1), scale=255)
     red, green, blue = cv2.split(ink)
     return cv2.max(cv2.max(red, green), blue)  # Coloured ink leaves one of them its light.
+
+
+def fill_in(picture, size):
+    """Fill in what is dark and narrower than `size` pixels."""
+    paper = cv2.morphologyEx(picture, cv2.MORPH_CLOSE, ellipse(size))
+    return cv2.medianBlur(paper, odd(size / 2))
 
 
 def is_bright_on_dark(picture):
@@ -87,3 +94,20 @@ def separate_from_grain(ink):
     median = np.median(paper)
     grain = 1.4826 * np.median(cv2.absdiff(paper, np.full_like(paper, median)))
     return smooth, (smooth > max(25, median + 4 * grain)).astype(np.uint8)
+
+
+def stroke_width(mask):
+    """Estimate how wide a stroke is.
+
+    Across a bar, the distance to the nearer edge is a quarter of the bar's width on average; from
+    pixel to pixel, OpenCV's distance is half a pixel more.
+
+    Args:
+        mask: uint8 array of shape `(height, width)`, 1 where there is ink, 0 elsewhere.
+
+    Returns:
+        The width in pixels, 0 where there is no ink.
+    """
+    padded = np.pad(mask, 1)
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
+    return 4 * (cv2.mean(distance, padded)[0] - 0.5) if mask.any() else 0.0

@@ -143,7 +143,7 @@ def find_parts_of_page(picture, paper):
         return np.ones(labels.shape, np.uint8)
     hue = colour / np.maximum(1, colour.sum(axis=1, keepdims=True))
     brightness = colour.sum(axis=1) / max(1, colour[main].sum())
-    ink = mean(cv2.subtract(paper, picture).max(axis=2) > 0.15 * paper.max(axis=2) + 10)
+    ink = mean(where_dark(picture, paper))
     is_page = (
         is_solid
         & (abs(hue - hue[main]).max(axis=1) < MAX_HUE_DIFFERENCE)
@@ -177,6 +177,11 @@ def remove_ink(picture):
     mirrored = cv2.copyMakeBorder(picture, *[size] * 4, cv2.BORDER_REFLECT)
     paper = cv2.medianBlur(cv2.morphologyEx(mirrored, cv2.MORPH_CLOSE, ellipse(size)), 5)
     return np.ascontiguousarray(paper[size:-size, size:-size])
+
+
+def where_dark(picture, paper):
+    """Mark the pixels that are darker than the paper: uint8 of shape `(height, width)`, 1 or 0."""
+    return np.uint8(cv2.subtract(paper, picture).max(axis=2) > 0.15 * paper.max(axis=2) + 10)
 
 
 def nearest_paper(paper, around):

@@ -156,20 +156,3 @@ def free_pieces(pieces):
     enough = sum(piece.mass for piece in free) > 0.1 * sum(piece.mass for piece in pieces)
     # A single one may be a part of a digit that the edge cuts.
     return free if enough and len(free) > 1 else pieces
-
-
-def stroke_width(mask):
-    """Estimate how wide a stroke is.
-
-    Across a bar, the distance to the nearer edge is a quarter of the bar's width on average; from
-    pixel to pixel, OpenCV's distance is half a pixel more.
-
-    Args:
-        mask: uint8 array of shape `(height, width)`, 1 where there is ink, 0 elsewhere.
-
-    Returns:
-        The width in pixels, 0 where there is no ink.
-    """
-    padded = np.pad(mask, 1)
-    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
-    return 4 * (cv2.mean(distance, padded)[0] - 0.5) if mask.any() else 0.0

@@ -12,7 +12,7 @@ import scipy.ndimage
 from PIL import Image
 
 import handwriting
-from handwriting.pieces import stroke_width
+from handwriting.ink import stroke_width
 
 (_, _), (X_TEST, Y_TEST) = sample_digits.load_data()
 # Shifted by one pixel, since the centre of mass may be rounded the other way, a digit differs from
