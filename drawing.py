@@ -71,7 +71,7 @@ class Answer:
     """
 
     def __init__(self, drawing, predict):
-        # Unlike a photo, the paper may have a digit that its edge cuts.
+        # With a border, a digit that runs off the paper is not taken for something beside a page.
         page = cv2.copyMakeBorder(drawing.paper, *4 * [PEN], cv2.BORDER_CONSTANT, value=3 * [255])
         digits = [
             dataclasses.replace(digit, left=digit.left - PEN, top=digit.top - PEN)
@@ -122,7 +122,7 @@ class Answer:
         axis.set(xlim=(0, width), ylim=(0, height))
         axis.axis("off")
         axis = figure.add_axes((0.04, 0.12, 0.92, 0.2))
-        plots.draw_probabilities(axis, self.probabilities[self.latest], None)
+        plots.draw_probabilities(axis, self.probabilities[self.latest])
         axis.set_xlabel("Class of the digit drawn last", fontsize=11)
 
 
@@ -181,7 +181,7 @@ class Window:
         self.drawing, self.pen_is_down = drawing, False
         answer = Answer(drawing, self.predict)
         self.paper.clear()
-        plots.draw_picture(self.paper, answer.panel, self.paper.bbox.width / self.figure.dpi)
+        plots.draw_picture(self.paper, answer.panel)
         self.paper.set_xlabel("" if answer.number else answer.text, color="black", fontsize=13)
         self.line = self.paper.add_artist(
             plt.Line2D([], [], color="black", solid_capstyle="round", animated=True)

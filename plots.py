@@ -1,7 +1,7 @@
 """The project's figures, except for the learning curves and the window to draw in.
 
-The caller saves and shows them. Blue is right and orange is wrong (inside a network: above and
-below zero), which colour-blind readers can tell apart; and colour is never the only sign.
+The caller saves and shows them. Blue means right and orange wrong (inside a network: above and
+below zero): colour-blind readers can tell them apart, and colour is never the only sign.
 """
 
 import dataclasses
@@ -65,12 +65,12 @@ def prediction_grid(images, original, predicted, confidence, heading=None):
         figure.suptitle(heading)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
+    for axis in axes.flat[len(images) :]:
         axis.set_visible(False)
     for axis, image, truth, prediction, sureness in zip(
         axes.flat, images, original, predicted, confidence, strict=False
     ):
         wrong = truth != prediction
-        axis.set_visible(True)
         axis.imshow(image, cmap="gray", interpolation="nearest")
         axis.set_title(
             f"Original {truth}\nPredicted {prediction}" + (" ✗" if wrong else ""),
@@ -203,7 +203,7 @@ def picture_page(rows):
             picture_width = (PAGE_WIDTH if across else PAGE_WIDTH / 2) - 0.4
             picture_width -= digits_in_a_row * DIGIT_WIDTH
             axis = add_axes(left, top + 0.35, picture_width, this_height - 0.5)
-            draw_picture(axis, panel, picture_width)
+            draw_picture(axis, panel)
             side = DIGIT_WIDTH - 0.2 if len(panel.reading.digits) > 1 else 1.5
             for j in range(len(panel.reading.digits)):
                 row_of_digit, column = divmod(j, digits_in_a_row)
@@ -218,8 +218,9 @@ def picture_page(rows):
     return figure
 
 
-def draw_picture(axis, panel, width):
-    """Draw a picture, `width` inches wide, with a box and the predicted class over each digit."""
+def draw_picture(axis, panel):
+    """Draw a picture with a box and the predicted class over each digit."""
+    width, height = axis.bbox.size / axis.figure.dpi  # In inches.
     axis.imshow(panel.reading.thumbnail, interpolation="antialiased")
     axis.set(xticks=[], yticks=[], anchor="N")
     axis.spines[:].set(color="#b0b0b0")
@@ -228,7 +229,8 @@ def draw_picture(axis, panel, width):
     axis.set_title(name, fontsize=9, parse_math=False)
     if not panel.reading.digits:
         axis.set_xlabel("no digit was found", fontsize=9, color=ORANGE, weight="bold")
-    points_per_pixel = 72 * width / panel.reading.thumbnail.shape[1]
+    rows, columns = panel.reading.thumbnail.shape[:2]
+    points_per_pixel = 72 * min(width / columns, height / rows)
     if panel.reading.outline is not None:  # What was taken for the page.
         outline = panel.reading.scale * panel.reading.outline
         axis.add_patch(plt.Polygon(outline, fill=False, edgecolor=BLUE, linestyle=":"))
@@ -399,7 +401,7 @@ def draw_side_by_side(axis, title, pictures, lines):
     axis.set_title(title, loc="left", fontsize=11, parse_math=False)
 
 
-def draw_probabilities(axis, probabilities, original):
+def draw_probabilities(axis, probabilities, original=None):
     """Draw a bar for each class, and name the runner-up where the network is not sure."""
     runner_up, predicted = np.argsort(probabilities)[-2:]
     cross = "" if original in (None, predicted) else " ✗"

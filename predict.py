@@ -63,6 +63,8 @@ def parse_arguments(arguments=None):
         parser.error("--seed must not be negative")
     if options.output.suffix != ".png":
         parser.error("--output must end in .png")
+    if options.csv and options.csv.suffix != ".csv":
+        parser.error("--csv must end in .csv")
     if options.pictures and (options.mistakes or options.data):
         parser.error("--mistakes and --data are for test digits, not for pictures")
     others = (options.pictures, options.mistakes, options.explain, options.data, options.csv)
@@ -111,7 +113,7 @@ def main(arguments=None):
         report(error)
         return 1
     except KeyboardInterrupt:
-        report("\nInterrupted.")
+        report("Interrupted.")
         return 130
 
 
@@ -131,7 +133,9 @@ def predict_test_digits(options):
         generator = np.random.default_rng(options.seed)
         shown = generator.choice(len(right), min(options.count, len(right)), replace=False)
         heading = summary = f"{right[shown].sum()} of {len(shown)} test digits read right"
-    if options.explain and len(shown):
+    if options.explain:
+        if not len(shown):
+            raise ValueError("There is no mistake to explain.")
         first = shown[0]
         digit = x_test[first], probabilities[first], y_test[first]
         return explain(options, model, f"test/{first}", *digit)
@@ -157,9 +161,9 @@ def predict_test_digits(options):
 def predict_pictures(options):
     """Plot, print and list what the model makes of people's pictures; return the exit status."""
     readings, problems = read_pictures(options)
-    if not readings:
-        return 1
     images = [digit.image for reading in readings for digit in reading.digits]
+    if not readings or options.explain and not images:
+        return 1
     model = load_model(options.model) if images else None
     probabilities = predict(model, images) if images else np.zeros((0, 10))
 
@@ -185,7 +189,7 @@ def predict_pictures(options):
             for position, digit in enumerate(panel.reading.digits)
         ],
     )
-    if options.explain and images:
+    if options.explain:
         first = next(panel for panel in panels if panel.reading.digits)
         digit = images[0], probabilities[0], first.original
         explain(options, model, f"{first.name}, first digit", *digit)

@@ -64,7 +64,7 @@ x_train, x_val = np.split(x_train, [len(x_train) * 11 // 12])
 y_train, y_val = np.split(y_train, [len(y_train) * 11 // 12])
 
 # %% Model
-keras.utils.set_random_seed(settings.seed)
+keras.utils.set_random_seed(settings.seed)  # With the next line: the same weights, bit for bit.
 tf.config.experimental.enable_op_determinism()
 model = keras.Sequential(
     [
@@ -107,17 +107,18 @@ for i in random.permutation(np.flatnonzero(y_train == 1))[::4]:
 
 # %% Training
 # Nobody writes a digit the same way twice, so no image is shown the same way twice: a 3 x 3 matrix
-# moves its pixels, and small random numbers in it zoom, slant, shift and tilt the digit.
+# moves its pixels. Small random numbers zoom (in its diagonal), slant (beside it), shift (in its
+# last column, in pixels) and distort (in its last row, as when seen from the side) the digit.
 strength = np.float32([[0.15, 0.3, 1.5], [0.2, 0.15, 1.5], [0.01, 0.01, 0.0]])
 middle = np.float32([[1, 0, 13.5], [0, 1, 13.5], [0, 0, 1]])  # Of the image, in pixels.
 generator = keras.random.SeedGenerator(settings.seed)
 
 
 def augment(images, labels):
-    """Zoom, slant, shift and tilt each image a little, at random."""
+    """Zoom, slant, shift and distort each image a little, at random."""
     count = tf.shape(images)[0]
-    chance = keras.random.uniform((count, 3, 3), -1, 1, seed=generator)
-    matrix = middle @ (np.eye(3, dtype="float32") + strength * chance) @ np.linalg.inv(middle)
+    noise = keras.random.uniform((count, 3, 3), -1, 1, seed=generator)
+    matrix = middle @ (np.eye(3, dtype="float32") + strength * noise) @ np.linalg.inv(middle)
     matrix = tf.reshape(matrix, (count, 9))
     changed = tf.reshape(images, (count, 28, 28, 1))
     changed = keras.ops.image.affine_transform(changed, matrix[:, :8] / matrix[:, 8:])
@@ -127,7 +128,7 @@ def augment(images, labels):
 batches = tf.data.Dataset.from_tensor_slices((x_train, y_train)).shuffle(len(x_train))
 batches = batches.batch(settings.batch_size).map(augment).prefetch(2)
 options = tf.data.Options()
-options.autotune.enabled = False  # Its thread holds up the end of an epoch by up to two seconds.
+options.autotune.enabled = False  # Tuning holds up the end of each epoch by up to two seconds.
 batches = batches.with_options(options)
 schedule = keras.optimizers.schedules.CosineDecay(
     settings.learning_rate, decay_steps=settings.epochs * len(batches)
@@ -176,8 +177,8 @@ print(f"Test accuracy: {accuracy:.2%} ± {margin:.2%} ({correct} of {count})")
 partial = settings.output.with_name(f"partial-{settings.output.name}")
 try:
     model.save(partial)
-    partial.replace(settings.output)  # A model of that name is lost only now.
+    partial.replace(settings.output)  # Only now is an earlier model lost.
     figure.savefig(settings.output.with_suffix(".png"))
 except OSError as error:
-    sys.exit(f"Cannot write {settings.output}: {error}")
+    sys.exit(f"Cannot save: {error}")
 print(f"Saved {settings.output}")

@@ -1,6 +1,7 @@
 """From a picture of handwriting to digits as MNIST has them.
 
-The story, one module a step (`files` finds the pictures in folders before it begins):
+The story, one module a step (`files` finds the pictures in folders before it begins, and `images`
+has tools that several steps use):
 
 1. `picture`: open any picture file, and turn it upright.
 2. `page`: find the page in the picture.
@@ -26,9 +27,10 @@ import numpy as np
 
 from handwriting.digits import find_digits
 from handwriting.files import find_pictures
+from handwriting.images import resize
 from handwriting.ink import measure_ink, separate_from_grain
 from handwriting.mnist_form import to_mnist_form
-from handwriting.page import find_page, resize
+from handwriting.page import find_page
 from handwriting.picture import load_picture
 from handwriting.pieces import find_pen_strokes
 from handwriting.ruling import remove_ruled_lines

@@ -3,8 +3,7 @@
 import cv2
 import numpy as np
 
-from handwriting.ink import stroke_width
-from handwriting.page import ellipse, odd
+from handwriting.images import ellipse, odd, stroke_width
 from handwriting.pieces import Piece, drop_frames, find_pieces, typical_height, typical_ink
 
 # Of MNIST's digits, 2 % are wider than this times their height, of touching pairs 55 %. With the
@@ -44,7 +43,7 @@ def keep_digits(pieces, labels, size, pen):
     small digit may stand beside a large one, within its height, but it has strokes, and a speck
     does not: it is as wide and as high as one of them.
     """
-    upright = [piece for piece in pieces if piece.height > 0.35 * piece.width]
+    upright = [piece for piece in pieces if piece.is_upright]
     large = [piece for piece in upright if piece.height > 0.4 * size]
     free = [piece for piece in large if not piece.edge_pixels]
     stroke = np.median([stroke_width(piece.mask(labels)) for piece in free or large or pieces])
@@ -53,8 +52,7 @@ def keep_digits(pieces, labels, size, pen):
         for piece in large
         if stroke_width(piece.mask(labels)) < 2 * stroke
         and (
-            piece in free
-            or not free
+            not (free and piece.edge_pixels)
             or piece.peak > 0.7 * pen
             and 0.75 * size < piece.height < 1.6 * size
             and piece.width < 1.6 * size
@@ -85,7 +83,7 @@ def join_pieces(pieces, labels, size):
             overlap = (piece.width + host.width - together.width) / min(piece.width, host.width)
             small = min(piece.height, host.height) < 0.6 * size
             if (
-                max(host.width, host.height) > 0.3 * size  # The holes of a notebook are in rows.
+                max(host.width, host.height) > 0.3 * size  # Punched holes stand in a row.
                 and gap < 0.25 * size
                 and together.height < 1.45 * size
                 and together.width < 1.4 * size
@@ -169,18 +167,17 @@ def best_cut(mask):
 def in_reading_order(digits):
     """Order digits by lines from top to bottom, each from left to right.
 
-    Where no digit stands above another, it is all one line, however much the digits jump. Else a
-    line may slope: from left to right, each digit goes to the line whose last digit it stands
+    Where no digit stands above another, it is all one line, however much the digits jump. Otherwise
+    a line may slope: from left to right, each digit goes to the line whose last digit it stands
     beside.
     """
     digits = sorted(digits, key=lambda digit: digit.left + digit.right)
-    stacked = [
+    if not any(
         min(digit.right, other.right) - max(digit.left, other.left)
         > 0.5 * min(digit.width, other.width)
         for i, digit in enumerate(digits)
         for other in digits[:i]
-    ]
-    if not any(stacked):
+    ):
         return digits
     lines = []
     for digit in digits:

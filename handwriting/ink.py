@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 
-from handwriting.page import ellipse, odd, resize, where_dark
+from handwriting.images import ellipse, odd, resize, stroke_width
+from handwriting.page import where_dark
 
 # The background is smooth: it is estimated on a picture this small, whatever the original.
 BACKGROUND_SIDE = 200
@@ -94,20 +95,3 @@ def separate_from_grain(ink):
     median = np.median(paper)
     grain = 1.4826 * np.median(cv2.absdiff(paper, np.full_like(paper, median)))
     return smooth, (smooth > max(25, median + 4 * grain)).astype(np.uint8)
-
-
-def stroke_width(mask):
-    """Estimate how wide a stroke is.
-
-    Across a bar, the distance to the nearer edge is a quarter of the bar's width on average; from
-    pixel to pixel, OpenCV's distance is half a pixel more.
-
-    Args:
-        mask: uint8 array of shape `(height, width)`, 1 where there is ink, 0 elsewhere.
-
-    Returns:
-        The width in pixels, 0 where there is no ink.
-    """
-    padded = np.pad(mask, 1)
-    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
-    return 4 * (cv2.mean(distance, padded)[0] - 0.5) if mask.any() else 0.0

@@ -8,8 +8,7 @@ database of handwritten digits).
 import cv2
 import numpy as np
 
-from handwriting.ink import stroke_width
-from handwriting.page import ellipse, odd, resize
+from handwriting.images import ellipse, odd, resize, stroke_width
 
 # A stroke has this width in MNIST's 20 x 20 box (the median over its training set, measured by
 # `stroke_width`): hairlines are thickened to it.

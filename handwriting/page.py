@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+from handwriting.images import ellipse, odd, resize
+
 # A side of 2,000 pixels leaves 20 for the height of a digit on a page with 70 lines of them; on
 # one of 480, the strokes of a drawing of 28 x 28 are wide enough to be measured.
 LONGEST_SIDE, SHORTEST_SIDE = 2_000, 480
@@ -11,10 +13,10 @@ LONGEST_SIDE, SHORTEST_SIDE = 2_000, 480
 SMALL_SIDE, SMALLEST_SCENE = 320, 200
 STEP = 0.1  # Where the light changes by this share between pixels, there is an edge.
 MAX_HUE_DIFFERENCE = 0.04  # Between parts of a page, in the shares of red, green and blue.
-MIN_SHADOW, MIN_LIT = 0.35, 0.8  # How bright a page is in a shadow, and elsewhere at least.
+MIN_SHADOW, MIN_LIT = 0.35, 0.8  # How bright a part of the page is, in a shadow and elsewhere.
 MIN_PHOTO, MIN_PAGE, MIN_PART = 0.5, 0.1, 0.015  # Of the area of the picture.
 MIN_INK = 0.002  # Of the area of a part of a page: at least a stroke.
-MIN_SOLIDITY = 0.75  # Of its convex hull, a page fills more; a table around it does not.
+MIN_SOLIDITY = 0.75  # A page fills more of its convex hull; a table around it does not.
 MIN_THICKNESS = 0.08  # Of the shorter side: no stroke is as thick as a table, or a finger.
 
 
@@ -29,7 +31,7 @@ def find_page(picture):
         with a longer side of 480 to 2,000 pixels, in which everything around the page has the
         colour of the nearest paper; its left and top in pixels of the picture; how many of its
         pixels there are to one of the picture; and the outline of the page, an int array of shape
-        `(n, 2)`, x and y in pixels of the picture, or `None` where the page fills the picture.
+        `(n, 2)`, x and y in pixels of the picture, or `None` where the page fills the photo.
     """
     picture, corner = find_photo(picture)
     height, width = picture.shape[:2]
@@ -66,7 +68,7 @@ def find_photo(picture):
     photo = np.uint8(unlike_corner(resize(picture, scale)))
     left, top, width, height = cv2.boundingRect(photo)
     fills_its_box = photo.sum() > max(0.9 * width * height, MIN_PHOTO * photo.size)
-    if not fills_its_box or width * height == photo.size:
+    if not fills_its_box or width * height == photo.size or min(width, height) < 3:
         return picture, (0, 0)
     # The edge of the photo is blurred by a pixel.
     left, top, right, bottom = (
@@ -198,30 +200,3 @@ def working_scale(height, width):
     """Return by how much to resize a page for the next steps."""
     longest = max(height, width)
     return np.clip(longest, SHORTEST_SIDE, LONGEST_SIDE) / longest
-
-
-def resize(image, scale):
-    """Resize an image by a factor: averaging where it shrinks, smoothly where it grows.
-
-    Args:
-        image: uint8 or float32 array of shape `(height, width)` or `(height, width, 3)`.
-        scale: how many new pixels there are to an old one.
-
-    Returns:
-        An array of the same type; the same array where `scale` is 1.
-    """
-    if scale == 1:
-        return image
-    height, width = image.shape[:2]
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-
-
-def odd(length):
-    """Round a length down to an odd number of pixels, at least 3, as OpenCV's kernels require."""
-    return max(3, int(length) // 2 * 2 + 1)
-
-
-def ellipse(size):
-    """Make a round kernel with the given odd diameter."""
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MAX_BYTES = 200_000_000
 # No phone takes larger pictures by default. A side of a JPEG has at most 65,535 pixels.
 MAX_PIXELS, MAX_SIDE = 64_000_000, 65_535
@@ -68,7 +69,7 @@ def load_picture(path):
         raise ValueError(f"{path}: the file is larger than 200 MB; make the picture smaller.")
     with TimedFile(path) as file:
         start = file.read(12)
-        if start[4:8] == b"ftyp" and start[8:] not in (b"avif", b"avis"):
+        if start[4:8] == b"ftyp" and start[8:] in HEIC_BRANDS:
             raise ValueError(
                 f"{path}: pictures in Apple's HEIC format cannot be read. Export it as JPEG, or "
                 "choose Settings, Camera, Formats, Most Compatible on the iPhone."

@@ -37,6 +37,11 @@ class Piece:
         """Height of the box in pixels."""
         return self.bottom - self.top
 
+    @property
+    def is_upright(self):
+        """Whether it is not as flat as a dash, or as what is left of a ruled line."""
+        return self.height > 0.35 * self.width
+
     def mask(self, labels):
         """Return where its ink is in its box: uint8 of shape `(height, width)`, 1 or 0."""
         window = labels[self.top : self.bottom, self.left : self.right]
@@ -144,7 +149,7 @@ def typical_height(pieces):
 
     Flat pieces, such as what is left of ruled lines, do not count where there are others.
     """
-    upright = [piece for piece in pieces if piece.height > 0.35 * piece.width] or pieces
+    upright = [piece for piece in pieces if piece.is_upright] or pieces
     ordered = sorted(free_pieces(upright), key=lambda piece: -piece.height)
     mass = np.cumsum([piece.mass for piece in ordered])
     return ordered[np.searchsorted(mass, mass[-1] / 2)].height

@@ -5,7 +5,7 @@ import math
 import cv2
 import numpy as np
 
-from handwriting.page import odd
+from handwriting.images import odd
 from handwriting.pieces import find_pieces
 
 # Squared paper has a line every 5 mm, so 60 to a page; noise may have thousands.
@@ -23,13 +23,13 @@ def remove_ruled_lines(mask, faint, ink):
     Returns:
         The mask without lines, of the same shape.
     """
-    mask = remove_level_lines(mask, faint, ink)
-    sideways = [np.ascontiguousarray(image.T) for image in (mask, faint, ink)]
-    mask = np.ascontiguousarray(remove_level_lines(*sideways).T)
+    mask = remove_horizontal_lines(mask, faint, ink)
+    transposed = [np.ascontiguousarray(image.T) for image in (mask, faint, ink)]
+    mask = np.ascontiguousarray(remove_horizontal_lines(*transposed).T)
     return remove_underlines(mask, ink)
 
 
-def remove_level_lines(mask, faint, ink):
+def remove_horizontal_lines(mask, faint, ink):
     """Take away thin lines that run from the left edge to the right.
 
     A line is removed where it is as thin and as pale as along the rest of its length: what is
@@ -139,11 +139,11 @@ def remove_underlines(mask, ink):
     mask = mask.copy()
     pieces, labels = find_pieces(ink, mask)
     for piece in pieces:
-        if piece.width > 1.6 * piece.height:  # No digit is so wide.
+        if piece.width > 1.6 * piece.height:  # No digit is this wide.
             margin = ((piece.height, piece.height), (0, 0))
             own = piece.mask(labels)
             window = (slice(piece.top, piece.bottom), slice(piece.left, piece.right))
             padded = np.pad(own, margin)
-            kept = remove_level_lines(padded, padded, np.pad(ink[window], margin))
+            kept = remove_horizontal_lines(padded, padded, np.pad(ink[window], margin))
             mask[window] &= ~own | kept[piece.height : -piece.height]
     return mask

@@ -5,6 +5,7 @@ import functools
 import os
 import pathlib
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -104,7 +105,7 @@ def test_a_full_disk_keeps_the_earlier_model(tmp_path, sample_npz, untrained, ki
     output.write_bytes(b"earlier")
     with full_disk(), pytest.raises(SystemExit) as stop:
         train_here(SCRIPTS[kind], tmp_path, "--data", sample_npz)
-    assert stop.value.code.startswith(f"Cannot write mnist_{kind}.keras: ")
+    assert stop.value.code.startswith("Cannot save: ")
     assert output.read_bytes() == b"earlier"
 
 
@@ -136,11 +137,11 @@ def test_ctrl_c_ends_predict_in_one_line_with_status_130(
 
 
 @pytest.fixture(params=["refused", "silent"])
-def broken_network(request, tmp_path, monkeypatch):
+def broken_network(request, monkeypatch):
     """Lead the download of MNIST, which is not in the cache now, to a broken proxy."""
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    load_data = functools.partial(keras.datasets.mnist.load_data, str(tmp_path / "mnist.npz"))
+    load_data = functools.partial(keras.datasets.mnist.load_data, "not-in-the-cache.npz")
     monkeypatch.setattr(keras.datasets.mnist, "load_data", load_data)
     # The scripts wait for ten seconds; so that the test does not, a second passes in a tenth.
     set_timeout = socket.setdefaulttimeout
@@ -160,9 +161,12 @@ def test_without_a_network_there_is_one_sentence(
     for script in SCRIPTS.values():
         with pytest.raises(SystemExit) as stop:
             train_here(script, tmp_path)
-        assert stop.value.code.startswith("Cannot train on MNIST (README.md says how to get it")
+        assert stop.value.code.startswith(
+            "Cannot train on MNIST (see README.md, Without an internet"
+        )
+        assert re.search("URL fetch failure|timed out", stop.value.code)
     process = predict_here("--model", trained_cnn.model_path)
     assert process.returncode == 1
     (line,) = process.stderr.splitlines()
-    assert line.startswith("Cannot load MNIST: ")
+    assert re.match("Cannot load MNIST: .*(URL fetch failure|timed out)", line)
     assert not list(tmp_path.iterdir())

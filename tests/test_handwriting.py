@@ -12,7 +12,7 @@ import scipy.ndimage
 from PIL import Image
 
 import handwriting
-from handwriting.ink import stroke_width
+from handwriting.images import stroke_width
 
 (_, _), (X_TEST, Y_TEST) = sample_digits.load_data()
 # Shifted by one pixel, since the centre of mass may be rounded the other way, a digit differs from
@@ -223,6 +223,24 @@ def test_a_brush_that_leaves_little_paper():
 def test_nothing_is_found_on_a_blank_page(shape):
     for value in (0, 128, 255):
         assert handwriting.read_digits(np.full((*shape, 3), value, np.uint8)) == []
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (3, 3), (4, 1), (20, 6400)])
+def test_a_tiny_picture_with_a_margin_ends(shape):
+    picture = np.zeros((*shape, 3), np.uint8)
+    picture[shape[0] // 4 :, shape[1] // 4 :] = 200
+    assert len(handwriting.read_digits(picture)) <= 1
+
+
+@pytest.mark.parametrize("level", [255, 128])
+def test_a_plain_margin_around_a_photo_is_left_out(level):
+    photo = paper.as_bytes(paper.shadow_edge(X_TEST[0]))
+    (expected,) = handwriting.read_digits(photo)
+    margin = ((90, 60), (70, 110), (0, 0))
+    (digit,) = handwriting.read_digits(np.pad(photo, margin, constant_values=level))
+    assert box(digit) == pytest.approx(
+        (expected.left + 70, expected.top + 90, expected.width, expected.height), abs=4
+    )
 
 
 def test_nothing_is_found_in_noise_in_shadows_and_on_ruled_paper():

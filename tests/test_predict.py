@@ -111,6 +111,7 @@ def test_seed_pages_and_the_default_model(
         ("--count few", "invalid int value: 'few'"),
         ("--seed -1", "not be negative"),
         ("--output figure.txt", "must end in .png"),
+        ("--csv mnist_cnn.keras", "must end in .csv"),
         ("--no-such-option", "unrecognized arguments: --no-such-option"),
         ("a.png --mistakes", "for test digits, not for pictures"),
         ("a.png --data x.npz", "for test digits, not for pictures"),

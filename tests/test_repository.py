@@ -79,7 +79,7 @@ def shared_lines(kind):
 def test_both_training_scripts_differ_only_in_settings():
     ann, cnn = (set(shared_lines(kind)) for kind in SCRIPTS)
     only = ann ^ cnn
-    settings = r"default=|strength = |optimizer=|# Like Adam|astype\(\"float32\"\)"
+    settings = r"default=|strength = |optimizer=|# In dense layers|astype\(\"float32\"\)"
     assert all(re.search(settings, line) for line in only), only
     titles = [re.findall("^# %% .*", path.read_text(), re.MULTILINE) for path in SCRIPTS.values()]
     assert titles[0] == titles[1]

@@ -1,0 +1,48 @@
+"""Tools that several of the steps use."""
+
+import cv2
+import numpy as np
+
+
+def resize(image, scale):
+    """Resize an image by a factor: averaging where it shrinks, smoothly where it grows.
+
+    Args:
+        image: uint8 or float32 array of shape `(height, width)` or `(height, width, 3)`.
+        scale: how many new pixels there are to an old one.
+
+    Returns:
+        An array of the same type; the same array where `scale` is 1.
+    """
+    if scale == 1:
+        return image
+    height, width = image.shape[:2]
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+
+
+def odd(length):
+    """Round a length down to an odd number of pixels, at least 3, as OpenCV's kernels require."""
+    return max(3, int(length) // 2 * 2 + 1)
+
+
+def ellipse(size):
+    """Make a round kernel with the given odd diameter."""
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+
+
+def stroke_width(mask):
+    """Estimate how wide a stroke is.
+
+    Across a bar, the distance to the nearer edge is a quarter of the bar's width on average; from
+    pixel to pixel, OpenCV's distance is half a pixel more.
+
+    Args:
+        mask: uint8 array of shape `(height, width)`, 1 where there is ink, 0 elsewhere.
+
+    Returns:
+        The width in pixels, 0 where there is no ink.
+    """
+    padded = np.pad(mask, 1)
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
+    return 4 * (cv2.mean(distance, padded)[0] - 0.5) if mask.any() else 0.0
