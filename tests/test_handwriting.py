@@ -212,6 +212,14 @@ def test_a_bar_that_does_not_touch_belongs_to_its_digit():
     assert len(handwriting.read_digits(picture)) == 1
 
 
+def test_a_zero_in_two_strokes_is_one_digit():
+    picture = blank(400, 400)
+    cv2.ellipse(picture, (200, 200), (80, 120), 0, 40, 320, (0, 0, 0), 10)
+    cv2.line(picture, (256, 150), (256, 250), (0, 0, 0), 10)
+    (digit,) = handwriting.read_digits(picture)
+    assert box(digit) == pytest.approx((115, 75, 151, 250), abs=6)
+
+
 def test_a_brush_that_leaves_little_paper():
     picture = blank(400, 400)
     cv2.circle(picture, (200, 200), 130, (0, 0, 0), 110)
