@@ -48,8 +48,9 @@ def remove_horizontal_lines(mask, faint, ink):
     # above and below, they have no steps.
     level = cv2.dilate(faint, np.ones((3, 1), np.uint8))
     level = cv2.morphologyEx(level, cv2.MORPH_OPEN, np.ones((1, odd(width / 30)), np.uint8)) & faint
-    # No ruled line is as thick as a brush stroke, and the bar of a 7 may be level, too.
-    thick = np.ones(2 * [odd(0.03 * width)], np.uint8)
+    # No ruled line is as thick as a brush stroke, or as a twentieth of its length, and the bar of a
+    # 7 may be level, too.
+    thick = np.ones(2 * [odd(min(0.03 * max(mask.shape), 0.05 * width))], np.uint8)
     level &= ~cv2.morphologyEx(faint, cv2.MORPH_OPEN, thick)
     if not level.any():
         return whole
