@@ -45,12 +45,15 @@ def keep_digits(pieces, labels, size, pen):
     """
     upright = [piece for piece in pieces if piece.is_upright]
     large = [piece for piece in upright if piece.height > 0.4 * size]
-    free = [piece for piece in large if not piece.edge_pixels]
-    stroke = np.median([stroke_width(piece.mask(labels)) for piece in free or large or pieces])
+    if not large:
+        return []
+    widths = [stroke_width(piece.mask(labels)) for piece in large]
+    free = [width for piece, width in zip(large, widths, strict=True) if not piece.edge_pixels]
+    stroke = np.median(free or widths)
     digits = [
         piece
-        for piece in large
-        if stroke_width(piece.mask(labels)) < 2 * stroke
+        for piece, width in zip(large, widths, strict=True)
+        if width < 2 * stroke
         and (
             not (free and piece.edge_pixels)
             or piece.peak > 0.7 * pen

@@ -31,6 +31,16 @@ def ellipse(size):
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
 
 
+def fill_in(picture, size, smoothing):
+    """Fill in what is dark and narrower than `size` pixels, and smooth what is left."""
+    return cv2.medianBlur(cv2.morphologyEx(picture, cv2.MORPH_CLOSE, ellipse(size)), smoothing)
+
+
+def where_dark(picture, paper):
+    """Mark the pixels that are darker than the paper: uint8 of shape `(height, width)`, 1 or 0."""
+    return np.uint8(cv2.subtract(paper, picture).max(axis=2) > 0.15 * paper.max(axis=2) + 10)
+
+
 def stroke_width(mask):
     """Estimate how wide a stroke is.
 

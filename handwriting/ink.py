@@ -3,8 +3,7 @@
 import cv2
 import numpy as np
 
-from handwriting.images import ellipse, odd, resize, stroke_width
-from handwriting.page import where_dark
+from handwriting.images import fill_in, odd, resize, stroke_width, where_dark
 
 # The background is smooth: it is estimated on a picture this small, whatever the original.
 BACKGROUND_SIDE = 200
@@ -32,9 +31,9 @@ def measure_ink(picture):
     # Mirrored at the picture's edge, the corner between it and a shadow is wide enough to be kept,
     # and a stroke that the edge cuts is still a stroke.
     mirrored = cv2.copyMakeBorder(small, *[size] * 4, cv2.BORDER_REFLECT)
-    dark = where_dark(mirrored, fill_in(mirrored, size))
-    size_of_strokes = min(size, odd(max(9, 6 * stroke_width(dark))))
-    paper = fill_in(mirrored, size_of_strokes)[size:-size, size:-size]
+    dark = where_dark(mirrored, fill_in(mirrored, size, odd(size / 2)))
+    few_strokes = min(size, odd(max(9, 6 * stroke_width(dark))))
+    paper = fill_in(mirrored, few_strokes, odd(few_strokes / 2))[size:-size, size:-size]
     # No paper is this much darker than the rest of its page. A brush stroke too wide to be filled
     # in is.
     paper = np.maximum(paper, np.uint8(0.3 * np.quantile(paper, 0.9, axis=(0, 1))))
@@ -47,12 +46,6 @@ def measure_ink(picture):
     ink = cv2.divide(cv2.subtract(paper, picture), np.maximum(light, 1), scale=255)
     red, green, blue = cv2.split(ink)
     return cv2.max(cv2.max(red, green), blue)  # Coloured ink leaves one of them its light.
-
-
-def fill_in(picture, size):
-    """Fill in what is dark and narrower than `size` pixels."""
-    paper = cv2.morphologyEx(picture, cv2.MORPH_CLOSE, ellipse(size))
-    return cv2.medianBlur(paper, odd(size / 2))
 
 
 def is_bright_on_dark(picture):

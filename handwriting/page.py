@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from handwriting.images import ellipse, odd, resize
+from handwriting.images import ellipse, fill_in, odd, resize, where_dark
 
 # A side of 2,000 pixels leaves 20 for the height of a digit on a page with 70 lines of them; on
 # one of 480, the strokes of a drawing of 28 x 28 are wide enough to be measured.
@@ -177,13 +177,7 @@ def remove_ink(picture):
     """Fill in what is dark and narrower than a sixteenth of the picture: ink, and ruled lines."""
     size = odd(max(picture.shape) / 16)
     mirrored = cv2.copyMakeBorder(picture, *[size] * 4, cv2.BORDER_REFLECT)
-    paper = cv2.medianBlur(cv2.morphologyEx(mirrored, cv2.MORPH_CLOSE, ellipse(size)), 5)
-    return np.ascontiguousarray(paper[size:-size, size:-size])
-
-
-def where_dark(picture, paper):
-    """Mark the pixels that are darker than the paper: uint8 of shape `(height, width)`, 1 or 0."""
-    return np.uint8(cv2.subtract(paper, picture).max(axis=2) > 0.15 * paper.max(axis=2) + 10)
+    return np.ascontiguousarray(fill_in(mirrored, size, 5)[size:-size, size:-size])
 
 
 def nearest_paper(paper, around):

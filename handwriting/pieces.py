@@ -140,9 +140,7 @@ def is_border(piece, pieces):
 
 def typical_ink(pieces):
     """Return the ink of the pen, from 0 to 255: three quarters of all ink is paler."""
-    ordered = sorted(free_pieces(pieces), key=lambda piece: piece.peak)
-    mass = np.cumsum([piece.mass for piece in ordered])
-    return ordered[np.searchsorted(mass, 0.75 * mass[-1])].peak
+    return at_share_of_ink(0.75, pieces, lambda piece: piece.peak).peak
 
 
 def typical_height(pieces):
@@ -151,9 +149,14 @@ def typical_height(pieces):
     Flat pieces, such as what is left of ruled lines, do not count where there are others.
     """
     upright = [piece for piece in pieces if piece.is_upright] or pieces
-    ordered = sorted(free_pieces(upright), key=lambda piece: -piece.height)
+    return at_share_of_ink(0.5, upright, lambda piece: -piece.height).height
+
+
+def at_share_of_ink(share, pieces, key):
+    """Return the piece up to which, in the order of `key`, a share of the ink is."""
+    ordered = sorted(free_pieces(pieces), key=key)
     mass = np.cumsum([piece.mass for piece in ordered])
-    return ordered[np.searchsorted(mass, mass[-1] / 2)].height
+    return ordered[np.searchsorted(mass, share * mass[-1])]
 
 
 def free_pieces(pieces):
