@@ -205,9 +205,11 @@ def read_pictures(options):
 
     options.pictures, problems = handwriting.find_pictures(options.pictures)
     results = handwriting.read_pictures(options.pictures)
+    if len(options.pictures) > 10:
+        results = with_progress(results, len(options.pictures))
     readings, notes = [], []
     with quiet_libraries():
-        for result in with_progress(results, len(options.pictures)):
+        for result in results:
             if isinstance(result, Exception):
                 problems.append(result)
                 continue
@@ -223,14 +225,12 @@ def read_pictures(options):
 
 
 def with_progress(results, count):
-    """Yield results and, where there are many, advance a progress bar with each."""
-    if count > 10:
-        import keras
+    """Yield results, and advance a progress bar with each."""
+    import keras
 
-        progress = keras.utils.Progbar(count, unit_name="picture")
+    progress = keras.utils.Progbar(count, unit_name="picture")
     for result in results:
-        if count > 10:
-            progress.add(1)
+        progress.add(1)
         yield result
 
 
