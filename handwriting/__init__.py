@@ -21,6 +21,8 @@ those away, and nothing else. Each module uses only those before it. `read_pictu
 
 import concurrent.futures
 import dataclasses
+import itertools
+import math
 import os
 
 import numpy as np
@@ -35,39 +37,98 @@ from handwriting.picture import load_picture
 from handwriting.pieces import find_pen_strokes
 from handwriting.ruling import remove_ruled_lines
 
-__all__ = ["Digit", "Reading", "find_pictures", "read_digits", "read_picture", "read_pictures"]
+__all__ = [
+    "Digit",
+    "Reading",
+    "find_pictures",
+    "percent",
+    "read_digits",
+    "read_picture",
+    "read_pictures",
+]
 
 THUMBNAIL_SIDE = 800  # Pixels.
+UNSURE = 0.6  # A confidence below this is marked.
 
 
-@dataclasses.dataclass
+def percent(confidence):
+    """Write a confidence from 0 to 1 so that it never looks like certainty: at most "99.9%"."""
+    return f"{min(999, math.floor(1000 * confidence)) / 10:.1f}%"
+
+
+@dataclasses.dataclass(eq=False)
 class Digit:
-    """A digit in a picture: a box, and the image that a network sees.
+    """All that is known of a digit, from the paper to the plot.
 
     Attributes:
-        left: distance of the box from the left edge, in pixels of the upright picture.
-        top: distance of the box from the top edge, in the same.
-        width: width of the box, in the same.
-        height: height of the box, in the same.
-        image: uint8 array of shape `(28, 28)`, ink bright on dark, as MNIST's.
+        image: uint8 array of shape `(28, 28)`, ink bright on dark, as MNIST's: what a network sees.
+        left: distance of its box from the left edge, in pixels of the upright picture; like the
+            other sides of the box, `None` for a digit of MNIST's, which has no picture.
+        top: distance of the box from the top edge.
+        width: width of the box.
+        height: height of the box.
+        line: the line of writing that it stands on, 0 for the first.
+        original: the class that it really is, 0 to 9, or `None` where that is not known.
+        probabilities: floats of shape `(10,)`, how probable each class is, as a network predicts;
+            `None` until one was asked. The properties below need it.
     """
 
-    left: int
-    top: int
-    width: int
-    height: int
     image: np.ndarray
+    left: int | None = None
+    top: int | None = None
+    width: int | None = None
+    height: int | None = None
+    line: int = 0
+    original: int | None = None
+    probabilities: np.ndarray | None = None
+
+    @property
+    def predicted(self):
+        """The most probable class, 0 to 9."""
+        return int(self.probabilities.argmax())
+
+    @property
+    def confidence(self):
+        """The probability of the predicted class, 0 to 1."""
+        return float(self.probabilities.max())
+
+    @property
+    def is_unsure(self):
+        """Whether the network is not confident."""
+        return self.confidence < UNSURE
+
+    @property
+    def is_wrong(self):
+        """Whether another class is known to be the true one."""
+        return self.original is not None and self.predicted != self.original
+
+    @property
+    def mark(self):
+        """A ✗ for a wrong prediction, a ? for an unsure one, else nothing."""
+        return "✗" if self.is_wrong else "?" if self.is_unsure else ""
+
+    def __str__(self):
+        """Say what is known, in one line."""
+        known = [] if self.original is None else [f"original {self.original}"]
+        if self.probabilities is not None:
+            known.append(f"predicted {self.predicted} ({percent(self.confidence)} sure)")
+        if self.left is not None:
+            box = f"{self.width} x {self.height} pixels at ({self.left}, {self.top})"
+            known.append(f"{box}, line {self.line}")
+        return f"Digit: {', '.join(known) or 'not read yet'}"
+
+    __repr__ = __str__
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Reading:
     """What was found in one picture.
 
     Attributes:
-        path: the path of the picture, as it was given.
+        path: the path of the picture, as it was given; `test/1234` for one of MNIST's test digits.
         digits: list of `Digit`, in reading order; empty where there is no ink.
         thumbnail: uint8 array of shape `(height, width, 3)`, RGB: the upright picture, with at
-            most 800 pixels on the longer side.
+            most 800 pixels on the longer side; `None` for a test digit.
         scale: how many pixels of the thumbnail there are to one of the picture.
         outline: int array of shape `(n, 2)`, x and y in pixels of the picture: the outline of the
             page, or `None` where the page fills the picture.
@@ -76,10 +137,16 @@ class Reading:
 
     path: str
     digits: list
-    thumbnail: np.ndarray
-    scale: float
+    thumbnail: np.ndarray | None = None
+    scale: float = 1.0
     outline: np.ndarray | None = None
     note: str | None = None
+
+    @property
+    def number(self):
+        """The predicted classes in reading order, with a space between lines: `"561247 31"`."""
+        lines = itertools.groupby(self.digits, key=lambda digit: digit.line)
+        return " ".join("".join(str(digit.predicted) for digit in line) for _, line in lines)
 
 
 def read_picture(path):
@@ -144,13 +211,13 @@ def find_page_and_digits(picture):
     ink = measure_ink(page)
     smooth, faint = separate_from_grain(ink)
     strokes = remove_ruled_lines(find_pen_strokes(smooth, faint), faint, smooth)
-    found, labels = find_digits(smooth, strokes)
+    lines, labels = find_digits(smooth, strokes)
     digits = []
-    for piece in found:
+    for line, piece in ((line, piece) for line, pieces in enumerate(lines) for piece in pieces):
         left, top, right, bottom = (
             round(side / scale) for side in (piece.left, piece.top, piece.right, piece.bottom)
         )
         width, height = max(1, right - left), max(1, bottom - top)
         image = to_mnist_form(ink, labels, piece)
-        digits.append(Digit(page_left + left, page_top + top, width, height, image))
+        digits.append(Digit(image, page_left + left, page_top + top, width, height, line))
     return digits, outline

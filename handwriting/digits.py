@@ -19,7 +19,8 @@ def find_digits(ink, mask):
         mask: uint8 array of the same shape, 1 on the pen's strokes, 0 elsewhere.
 
     Returns:
-        `(digits, labels)`: a list of `Piece` in reading order, and an int32 array of the ink's
+        `(lines, labels)`: a list of lines from top to bottom, each a list of `Piece` from left to
+        right, and an int32 array of the ink's
         shape with the number of the piece of ink that each pixel belongs to.
     """
     pieces, labels = find_pieces(ink, mask)
@@ -32,7 +33,7 @@ def find_digits(ink, mask):
     size = typical_height(pieces)
     pieces = drop_frames(join_pieces(pieces, labels, size))
     pieces = keep_digits(pieces, labels, size, pen)
-    return in_reading_order(split_touching(pieces, labels)), labels
+    return find_lines_of_writing(split_touching(pieces, labels)), labels
 
 
 def keep_digits(pieces, labels, size, pen):
@@ -167,8 +168,8 @@ def best_cut(mask):
     return is_left if strokes <= 1 and whole else None
 
 
-def in_reading_order(digits):
-    """Order digits by lines from top to bottom, each from left to right.
+def find_lines_of_writing(digits):
+    """Put digits into lines from top to bottom, each from left to right.
 
     Where no digit stands above another, it is all one line, however much the digits jump. Otherwise
     a line may slope: from left to right, each digit goes to the line whose last digit it stands
@@ -181,7 +182,7 @@ def in_reading_order(digits):
         for i, digit in enumerate(digits)
         for other in digits[:i]
     ):
-        return digits
+        return [digits] if digits else []
     lines = []
     for digit in digits:
         beside = [
@@ -194,4 +195,4 @@ def in_reading_order(digits):
         else:
             lines.append([digit])
     lines.sort(key=lambda line: np.mean([digit.top + digit.bottom for digit in line]))
-    return [digit for line in lines for digit in line]
+    return lines

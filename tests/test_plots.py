@@ -57,7 +57,7 @@ def test_there_is_a_page_where_there_is_nothing():
 
 def panel(count, confidence=0.9, original=None):
     """A picture in which so many digits were read, each as a 1."""
-    digit = handwriting.Digit(20, 30, 20, 40, IMAGES[1])
+    digit = handwriting.Digit(IMAGES[1], 20, 30, 20, 40)
     reading = handwriting.Reading("a.png", count * [digit], np.zeros((100, 300, 3), np.uint8), 1)
     return plots.Panel("a.png", reading, np.ones(count, int), np.full(count, confidence), original)
 
