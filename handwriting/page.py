@@ -85,7 +85,10 @@ def unlike_corner(picture):
 def find_surroundings(picture, paper):
     """Find what is not the page, such as a table or a finger.
 
-    It reaches the edge of the picture, and is darker or more colourful than the page.
+    A page is large, bright and of one colour, and light changes slowly on it. At the edge of a
+    shadow there is a step, and beyond it another part of the page: it has the same hue, and ink on
+    it. What lies around the page is darker or more colourful, and reaches the edge of the picture;
+    the ink of a large digit does not.
 
     Args:
         picture: uint8 array of shape `(height, width, 3)`, small.
@@ -95,63 +98,40 @@ def find_surroundings(picture, paper):
         uint8 array of shape `(height, width)`: 1 around the page, 0 on it.
     """
     height, width = paper.shape[:2]
-    page = find_parts_of_page(picture, paper)
-    whiteness = paper.min(axis=2)
-    # Wider than a step.
-    padded = np.pad(page, 9, mode="edge")
-    other = 1 - cv2.morphologyEx(padded, cv2.MORPH_CLOSE, ellipse(9))[9:-9, 9:-9]
-    labels, boxes, mean = regions(other)
-    left, top, box_width, box_height, _ = boxes.T
-    at_edge = (left == 0) | (top == 0) | (left + box_width == width) | (top + box_height == height)
-    outside = at_edge & (mean(whiteness) < whiteness[page > 0].mean())
-    outside[0] = False
-    thickness = cv2.distanceTransform(np.uint8(outside[labels]), cv2.DIST_L2, 5)
-    if thickness.max() < MIN_THICKNESS * min(height, width):
-        return np.zeros_like(page)
-    # The largest region of what is left is the page.
-    labels, boxes, _ = regions(~outside[labels])
-    return np.uint8(labels != 1 + np.argmax(boxes[1:, cv2.CC_STAT_AREA]))
-
-
-def find_parts_of_page(picture, paper):
-    """Find the page, but for the steps of light between its parts.
-
-    A page is large, bright and of one colour, and light changes slowly on it. At the edge of a
-    shadow there is a step, and beyond it another part of the page: it has the same hue, and ink on
-    it. A drawing on plain paper is all page, and so is a picture in which no page is found.
-
-    Args:
-        picture: uint8 array of shape `(height, width, 3)`, small.
-        paper: the same without ink, from `remove_ink`.
-
-    Returns:
-        uint8 array of shape `(height, width)`: 1 on the page, 0 elsewhere.
-    """
     light = np.log(np.float32(paper) + 16)
     change = cv2.morphologyEx(light, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2)
     labels, boxes, mean = regions(change < STEP)
     area = boxes[:, cv2.CC_STAT_AREA] / labels.size
-    colour = np.stack([mean(paper[..., channel]) for channel in range(3)], axis=1)
-    whiteness = colour.min(axis=1) + 1
+    colour = np.stack([mean(paper[..., channel]) for channel in range(3)], axis=1) + 1
     is_solid = np.array(
         [
             label > 0 and area[label] > MIN_PART and solidity(labels == label) > MIN_SOLIDITY
             for label in range(len(area))
         ]
     )
-    main = np.argmax(is_solid * (area > MIN_PAGE) * area * whiteness**2)
-    is_plain = mean(unlike_corner(paper))[main] < 0.05
-    if main == 0 or is_plain or max(labels.shape) < SMALLEST_SCENE:
-        return np.ones(labels.shape, np.uint8)
-    hue = colour / np.maximum(1, colour.sum(axis=1, keepdims=True))
-    brightness = colour.sum(axis=1) / max(1, colour[main].sum())
     ink = mean(where_dark(picture, paper))
-    is_page = (
-        is_solid
-        & (abs(hue - hue[main]).max(axis=1) < MAX_HUE_DIFFERENCE)
-        & ((brightness > MIN_LIT) | (brightness > MIN_SHADOW) & (ink > MIN_INK))
+    main = np.argmax(is_solid * (area > MIN_PAGE) * (ink > MIN_INK) * area * colour.min(axis=1))
+    if main == 0 or max(height, width) < SMALLEST_SCENE:
+        return np.zeros(labels.shape, np.uint8)
+    hue = colour / colour.sum(axis=1, keepdims=True)
+    brightness = colour.sum(axis=1) / colour[main].sum()
+    is_page = (abs(hue - hue[main]).max(axis=1) < MAX_HUE_DIFFERENCE) & (
+        (brightness > MIN_LIT) | is_solid & (brightness > MIN_SHADOW) & (ink > MIN_INK)
     )
-    return np.uint8(is_page[labels])
+    is_page[0] = False
+    # Wider than a step.
+    padded = np.pad(np.uint8(is_page[labels]), 9, mode="edge")
+    other = 1 - cv2.morphologyEx(padded, cv2.MORPH_CLOSE, ellipse(9))[9:-9, 9:-9]
+    labels, boxes, _ = regions(other)
+    depth = cv2.distanceTransform(other, cv2.DIST_L2, 5)
+    deep = np.bincount(labels.ravel(), depth.ravel() > MIN_THICKNESS * min(height, width)) > 0
+    left, top, box_width, box_height, _ = boxes.T
+    at_edge = (left == 0) | (top == 0) | (left + box_width == width) | (top + box_height == height)
+    at_edge &= deep
+    at_edge[0] = False
+    # The largest region of what is left is the page.
+    labels, boxes, _ = regions(~at_edge[labels])
+    return np.uint8(labels != 1 + np.argmax(boxes[1:, cv2.CC_STAT_AREA]))
 
 
 def regions(mask):
