@@ -105,7 +105,6 @@ NETWORKS = {
         [layers.Rescaling(2.0, offset=-1), layers.Flatten(name="my_flat"), end()], name="my_net"
     ),
     "augmentation": lambda: sequential(
-        layers.Equalization((0, 1)),
         layers.RandomTranslation(0.1, 0.1),
         layers.RandomContrast(0.1),
         layers.RandomFlip(),

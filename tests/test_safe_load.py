@@ -193,17 +193,20 @@ def virtual(hdf5):
     hdf5.create_virtual_dataset(KERNEL, layout)
 
 
-def tree_in_itself(small, marker):
+def heap_in_itself(small, marker):
+    """Let each list of free places lead back to where it begins; HDF5 follows it forever."""
     data = bytearray(small[WEIGHTS])
-    for found in re.finditer(b"TREE", small[WEIGHTS]):
-        struct.pack_into("<Q", data, found.start() + 32, found.start())
+    for found in re.finditer(b"HEAP", small[WEIGHTS]):
+        size, free, start = struct.unpack_from("<QQQ", data, found.start() + 8)
+        if free < size:
+            struct.pack_into("<Q", data, start + free, free)
     return packed({**small, WEIGHTS: bytes(data)})
 
 
 def many_entries(small, marker):
     data = packed({"x": b""})
     start = data.index(b"PK\1\2")
-    entries = data[start:-22] * 600_000
+    entries = data[start:-22] * 1_200_000
     return data[:start] + entries + data[-22:-10] + struct.pack("<I", len(entries)) + data[-6:]
 
 
@@ -237,10 +240,10 @@ CHECKED = {
     "path up": (DAMAGED, with_part("../../MARKER", b"x")),
     "assets": (DAMAGED, with_part("assets/vocabulary.txt", b"x")),
     "huge array (CVE-2026-0897)": (DAMAGED, array((2**20, 2**20))),
-    "chunks": (DAMAGED, array((2**10, 2**15), chunks=(64, 64), compression="gzip")),
+    "chunks": (DAMAGED, array(chunks=(2**26, 4), maxshape=(None, 4))),
     "objects": (DAMAGED, array(dtype=h5py.string_dtype())),
-    "tree in itself": (DAMAGED, tree_in_itself),
-    "600,000 entries": (DAMAGED, many_entries),
+    "no layers": (DAMAGED, weights(lambda hdf5: hdf5.__delitem__("layers"))),
+    "a million entries": (DAMAGED, many_entries),
     "compressed": (DAMAGED, lambda small, marker: packed(small, zipfile.ZIP_DEFLATED)),
     "large configuration": ("is too large", with_part(CONFIG, bytes(2**24))),
     "long text": (DAMAGED, setting(units=LONG_TEXT)),
@@ -270,7 +273,7 @@ BUILT = {
 def peak_memory():
     resource = pytest.importorskip("resource")
     processes = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
-    return max(resource.getrusage(process).ru_maxrss for process in processes)
+    return sum(resource.getrusage(process).ru_maxrss for process in processes)
 
 
 def refusal(call, path):
@@ -339,6 +342,15 @@ def test_opens_256_mib_of_weights_however_large_the_optimizer_s_state_is(tmp_pat
         else:
             reason = "has more than 256 MiB of weights"
             assert reason in refusal(safe_load.check_file, tmp_path / "model.keras")
+
+
+@pytest.mark.long
+def test_ends_what_hdf5_would_read_forever(small, tmp_path):
+    path = tmp_path / "attack.keras"
+    path.write_bytes(heap_in_itself(small, None))
+    with pytest.raises(ValueError, match="damaged|more than a minute"):
+        safe_load.check_file(path)
+    assert peak_memory() < 8_000_000
 
 
 def start(code, *arguments):
