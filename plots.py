@@ -14,7 +14,7 @@ from handwriting import percent
 
 BLUE, ORANGE = "tab:blue", "#c44e00"
 DIGITS_PER_PAGE = 100
-SIDE, CELL_WIDTH = 28, 42  # Pixels of a digit, and of the place that it has with its labels.
+SIDE, CELL_WIDTH = 28, 44  # Pixels of a digit, and of the place that it has with its labels.
 
 # In inches: the place of a digit below its picture, the place of a test digit, a page of pictures,
 # and on it the name and number above each picture, the gaps, and the side of a picture.
@@ -78,18 +78,13 @@ def confusion_matrix(digits):
     for cells, colours in ((correct, "Blues"), (~correct, "Oranges")):
         # On a shared scale, seven mistakes would vanish beside a thousand hits. Both scales stop
         # at their middle, so that black numbers are readable in every cell.
-        axis.imshow(
-            np.ma.masked_where(~cells | (counts == 0), counts),
-            cmap=colours,
-            vmin=0,
-            vmax=2 * max(1, counts[cells].max()),
-        )
+        shown = np.ma.masked_where(~cells | (counts == 0), counts)
+        axis.imshow(shown, cmap=colours, vmin=0, vmax=2 * max(1, counts[cells].max()))
     for (row, column), count in np.ndenumerate(counts):
         weight = "bold" if row == column else "normal"
         colour = "black" if count else "#767676"
         axis.text(column, row, count, ha="center", va="center", color=colour, weight=weight)
-    axis.set_xticks(range(10))
-    axis.set_yticks(range(10))
+    axis.set(xticks=range(10), yticks=range(10))
     axis.set_xlabel("Predicted class", fontsize=12)
     axis.set_ylabel("Original class", fontsize=12)
     axis.set_title(f"{counts.trace()} of {counts.sum()} correct (blue), the mistakes in orange")
@@ -107,16 +102,8 @@ def picture_pages(readings):
     Yields:
         Matplotlib figures.
     """
-    rows, pages = [[]], [[]]
-    for block in map(Block, readings):
-        if rows[-1] and sum(other.width for other in rows[-1]) + block.width > PAGE_WIDTH:
-            rows.append([])
-        rows[-1].append(block)
-    for row in rows:
-        if pages[-1] and sum(map(height_of, [*pages[-1], row])) > PAGE_HEIGHT:
-            pages.append([])
-        pages[-1].append(row)
-    for page in pages:
+    rows = fill(map(Block, readings), lambda block: block.width, PAGE_WIDTH)
+    for page in fill(rows, height_of, PAGE_HEIGHT):
         width = max(sum(block.width for block in row) for row in page)
         axis = empty_page(width, sum(map(height_of, page)))
         top = 0
@@ -129,6 +116,18 @@ def picture_pages(readings):
         yield axis.figure
 
 
+def fill(items, size, limit):
+    """Put items into groups, in order, as many into each as their sizes allow."""
+    groups, used = [], limit
+    for item in items:
+        if used + size(item) > limit:
+            groups.append([])
+            used = 0
+        groups[-1].append(item)
+        used += size(item)
+    return groups
+
+
 def height_of(row):
     """Return the height of blocks that stand side by side."""
     return max(block.height for block in row)
@@ -138,20 +137,16 @@ class Block:
     """A picture's place on a page, in inches: its name, the number, what was read, and the digits.
 
     The digits stand below what was read, or beside it where they are a column or a sheet.
-
-    Args:
-        reading: a `handwriting.Reading` whose digits have their probabilities.
     """
 
     def __init__(self, reading):
         self.reading = reading
         lines = itertools.groupby(reading.digits, key=lambda digit: digit.line)
         self.lines = [list(digits) for _, digits in lines]
-        pixels = size_of(self.lines)
-        self.digit_zoom = min(DIGIT_WIDTH / CELL_WIDTH, MAX_SIDE / max(1, *pixels))
-        width, height = self.digit_zoom * pixels
         self.part = part_with_digits(reading)
         part_size = np.subtract(self.part[2:], self.part[:2])
+        self.digit_zoom = min(DIGIT_WIDTH / CELL_WIDTH, MAX_SIDE / max(1, *size_of(self.lines)))
+        width, height = self.digit_zoom * size_of(self.lines)
         if max(map(len, self.lines), default=0) < 2 * len(self.lines):
             side = np.clip(height, MIN_PICTURE, MAX_PICTURE)
             self.zoom = side / max(part_size)
@@ -167,23 +162,19 @@ class Block:
 
     def draw(self, axis, left, top):
         """Draw it on a page."""
-        left, width = left + GAP, self.width - 2 * GAP
+        left, top, width = left + GAP, top + HEADING, self.width - 2 * GAP
         name = "".join(letter if letter.isprintable() else "?" for letter in self.reading.path)
         letters = int(13 * width)
         name = name if len(name) <= letters else f"…{name[1 - letters :]}"
-        axis.text(left, top + 0.2, name, size=8, color="#606060", parse_math=False)
-        number, style = (
-            self.reading.number,
-            {"size": min(20, 105 * width / max(1, len(self.reading.number)))},
-        )
+        axis.text(left, top - 0.42, name, size=8, color="#606060", parse_math=False)
+        number, size, colour = self.reading.number, 20, "black"
         if not self.lines:
-            number, style = "no digit was found", {"size": 11, "color": ORANGE}
-        axis.text(left, top + HEADING - 0.12, number, weight="bold", **style)
-        top += HEADING
+            number, size, colour = "no digit was found", 11, ORANGE
+        size = min(size, 105 * width / len(number))
+        axis.text(left, top - GAP, number, size=size, color=colour, weight="bold")
         draw_part(axis, self.reading, self.part, left, top, self.zoom, 72)
-        draw_digits(
-            axis, self.lines, left + self.digits_at[0], top + self.digits_at[1], self.digit_zoom
-        )
+        left, top = left + self.digits_at[0], top + self.digits_at[1]
+        draw_digits(axis, self.lines, left, top, self.digit_zoom)
 
 
 def part_with_digits(reading):
@@ -192,7 +183,7 @@ def part_with_digits(reading):
     if not reading.digits:
         return 0, 0, columns, rows
     boxes = np.array([(d.left, d.top, d.left + d.width, d.top + d.height) for d in reading.digits])
-    margin = 0.5 * max(digit.height for digit in reading.digits)
+    margin = 0.6 * max(digit.height for digit in reading.digits)
     left, top = np.floor(reading.scale * (boxes[:, :2].min(axis=0) - margin))
     right, bottom = np.ceil(reading.scale * (boxes[:, 2:].max(axis=0) + margin))
     # Above the picture there may be space, so that labels do not lie on the ink.
@@ -234,20 +225,13 @@ def draw_part(axis, reading, part, x, y, zoom, points):
         corner = start + unit * np.array([digit.left, digit.top])
         width, height = unit * digit.width, unit * digit.height
         add_frame(axis, digit, corner, width, height, points)
-        size = np.clip(0.4 * height * points, 5, 13)
-        has_room = (corner[1] - y) * points > 1.25 * size
-        axis.annotate(
-            f"{digit.predicted}{digit.mark}",
-            corner + (width / 2 if has_room else 0, 0),
-            (0, 2 if has_room else -2),
-            textcoords="offset points",
-            ha="center" if has_room else "left",
-            va="bottom" if has_room else "top",
-            fontsize=size,
-            color="white",
-            weight="bold",
-            bbox={"facecolor": colour_of(digit), "edgecolor": "none", "pad": 0.1 * size},
-        )
+        size = np.clip(0.36 * height * points, 5, 13)
+        x_text, y_text, ha, va = corner[0] + width / 2, corner[1] - 2 / points, "center", "bottom"
+        if (y_text - y) * points < size:  # Above the box there is no room.
+            x_text, y_text, ha, va = corner[0], corner[1] + 2 / points, "left", "top"
+        background = {"facecolor": colour_of(digit), "edgecolor": "none", "pad": 0.1 * size}
+        label = axis.text(x_text, y_text, f"{digit.predicted}{digit.mark}", ha=ha, va=va)
+        label.set(size=size, color="white", weight="bold", bbox=background)
 
 
 def colour_of(digit):
@@ -259,16 +243,15 @@ def add_frame(axis, digit, corner, width, height, points):
     """Draw a frame close around a digit; it is dashed for one that is wrong or unsure."""
     line = 2.5 if digit.mark else 1.2
     out = line / 2 / points  # None of the line lies on the digit.
-    frame = plt.Rectangle(
-        corner - out, width + 2 * out, height + 2 * out, fill=False, clip_on=False
-    )
-    frame.set(edgecolor=colour_of(digit), linewidth=line, linestyle="--" if digit.mark else "-")
+    frame = plt.Rectangle(corner - out, width + 2 * out, height + 2 * out, fill=False)
+    style = "--" if digit.mark else "-"
+    frame.set(edgecolor=colour_of(digit), linewidth=line, linestyle=style, clip_on=False)
     axis.add_patch(frame)
 
 
 def title_height(lines):
     """Return how many pixels of the digits are left for the titles above them."""
-    return 15 if any(digit.original is not None for line in lines for digit in line) else 9
+    return 16 if any(digit.original is not None for line in lines for digit in line) else 10
 
 
 def size_of(lines):
@@ -280,12 +263,7 @@ def size_of(lines):
 def draw_digits(axis, lines, x, y, zoom):
     """Draw digits as a network sees them, each with its class above it and its confidence below.
 
-    Args:
-        axis: matplotlib `Axes` that counts in inches.
-        lines: lists of `handwriting.Digit` with their probabilities, one a line.
-        x: the left side, in inches.
-        y: the top, in inches.
-        zoom: inches to one pixel of a digit.
+    `(x, y)` is the top left corner, in inches as the axis, and `zoom` inches are one pixel.
     """
     if not lines:
         return
@@ -301,12 +279,12 @@ def draw_digits(axis, lines, x, y, zoom):
             title, size = f"{digit.predicted} {digit.mark}".strip(), 6.5
             if digit.original is not None:
                 title, size = f"Original {digit.original}\nPredicted {title}", 4.6
+            sure, weight = f"{percent(digit.confidence)} sure", "bold" if digit.mark else "normal"
             style = {"ha": "center", "color": ORANGE if digit.mark else "black"}
-            weight = "bold" if digit.mark else "normal"
-            middle, gap, size = corner[0] + side / 2, 2 * zoom, 72 * zoom * size
-            axis.text(middle, corner[1] - gap, title, size=size, weight=weight, **style)
-            sure, size = f"{percent(digit.confidence)} sure", 72 * zoom * 4.4
-            axis.text(middle, corner[1] + side + gap, sure, va="top", size=size, **style)
+            middle, above, below = corner[0] + side / 2, corner[1], corner[1] + side
+            above, below, points = above - 2.5 * zoom, below + 2.5 * zoom, 72 * zoom
+            axis.text(middle, above, title, size=size * points, weight=weight, **style)
+            axis.text(middle, below, sure, size=4.4 * points, va="top", **style)
     extent = (x, x + zoom * columns, y + zoom * rows, y)
     axis.imshow(image, "gray", vmin=0, vmax=255, extent=extent, interpolation="nearest")
 
@@ -325,7 +303,7 @@ def draw_probabilities(axis, digit):
         title += f"; the runner-up is {runner_up}, {percent(digit.probabilities[runner_up])}"
     axis.set_title(title, fontsize=13, color=ORANGE if digit.mark else "black")
     bars = axis.bar(range(10), digit.probabilities, color="#b0b0b0")
-    bars[digit.predicted].set(color=colour_of(digit), hatch="//" if digit.mark else None)
+    bars[digit.predicted].set(color=colour_of(digit))
     axis.bar_label(bars, [percent(share) for share in digit.probabilities], fontsize=9)
     axis.set(xticks=range(10), yticks=[], ylim=(0, 1.12), xlabel="Class")
     axis.spines[["left", "top", "right"]].set_visible(False)
