@@ -81,7 +81,7 @@ def layer_outputs(model, inputs):
 
 
 def outputs_of(layer, inputs, outputs):
-    """Yield what `layer_outputs` does for one layer, which may be a model itself."""
+    """Yield a layer and its output, or those of the layers in it where it is a model."""
     if isinstance(layer, keras.Model):
         yield from layer_outputs(layer, inputs)
     elif keras.ops.is_tensor(outputs):  # Some recurrent layers return several.
@@ -110,9 +110,10 @@ def layer_rows(model, image):
             continue
         maps = np.atleast_3d(output).transpose(2, 0, 1)  # Of a sequence, one map.
         some, shown = most_excited(maps.max(axis=(1, 2)))
+        plural = "s" if len(maps) > 1 else ""
         if kernel.shape[2:] == (1, len(maps)):
-            yield f"{name}: {some} filters", kernel[:, :, 0, shown].transpose(2, 0, 1), None
-        yield f"{name}: {some} map{'s' if len(maps) > 1 else ''}", maps[shown], None
+            yield f"{name}: {some} filter{plural}", kernel[:, :, 0, shown].transpose(2, 0, 1), None
+        yield f"{name}: {some} map{plural}", maps[shown], None
 
 
 def most_excited(excitement):

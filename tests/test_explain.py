@@ -34,26 +34,27 @@ def heights(axis):
     return np.array([segment[1, 1] for segment in axis.collections[0].get_segments()])
 
 
-def with_random_weights(steps, shape=(28, 28, 1)):
-    """A small network whose biases are not zero either."""
+def network(steps, shape=(28, 28, 1)):
     keras.utils.set_random_seed(0)
     x = inputs = keras.Input(shape)
     for step in steps:
         x = step(x)
-    model = keras.Model(inputs, x)
-    model.set_weights([np.random.default_rng(0).normal(0, 0.1, w.shape) for w in model.weights])
-    return model
+    return keras.Model(inputs, x)
+
+
+def dense(units, activation=None):
+    return layers.Dense(units, activation, bias_initializer="random_normal")
 
 
 def test_a_convolutional_network_shows_what_numpy_computes():
-    steps = [layers.Conv2D(40, 3), layers.MaxPooling2D(3), layers.Flatten()]
-    steps += [layers.Dense(30, activation="relu"), layers.Dense(10)]
-    model = with_random_weights(steps)
-    kernel, bias, dense, dense_bias, last, last_bias = model.get_weights()
+    first = layers.Conv2D(40, 3, bias_initializer="random_normal")
+    rest = [layers.MaxPooling2D(3), layers.Flatten(), dense(30, "relu"), dense(10)]
+    model = network([first, *rest])
+    kernel, bias, dense_kernel, dense_bias, last, last_bias = model.get_weights()
     windows = np.lib.stride_tricks.sliding_window_view(INPUT, (3, 3))
     maps = np.einsum("yxij,ijf->fyx", windows, kernel[:, :, 0]) + bias[:, None, None]
     pooled = maps[:, :24, :24].reshape(40, 8, 3, 8, 3).max(axis=(2, 4))
-    hidden = np.maximum(0, pooled.transpose(1, 2, 0).ravel() @ dense + dense_bias)
+    hidden = np.maximum(0, pooled.transpose(1, 2, 0).ravel() @ dense_kernel + dense_bias)
     first = np.argsort(-maps.max(axis=(1, 2)))[:32]
     then = np.argsort(-pooled.max(axis=(1, 2)))[:32]
     titles, shown = zip(*rows_of(model, digit(3, image=IMAGE)), strict=True)
@@ -70,13 +71,8 @@ def test_a_convolutional_network_shows_what_numpy_computes():
 
 
 def test_a_dense_network_shows_every_layer_and_the_weights_beside_the_activations():
-    steps = [
-        layers.Flatten(),
-        layers.Dense(40, activation="relu"),
-        layers.Dense(20),
-        layers.Dense(10),
-    ]
-    model = with_random_weights([*steps, layers.Softmax()], shape=(28, 28))
+    steps = [layers.Flatten(), dense(40, "relu"), dense(20), dense(10), layers.Softmax()]
+    model = network(steps, shape=(28, 28))
     kernel, bias, *_ = model.get_weights()
     activations = np.maximum(0, INPUT.ravel() @ kernel + bias)
     excited = np.argsort(-activations, kind="stable")[:32]
@@ -108,12 +104,12 @@ NETWORKS = {
         ["4 filters", "4 maps", "4 maps"],
     ),
     "branches": (
-        [layers.Conv2D(1, 3), lambda x: ops.concatenate([x, ops.relu(x) * 2], axis=-1)],
-        ["1 filters", "1 map", "1 map", "1 map", "2 maps"],
+        [layers.Conv2D(1, 3), lambda x: ops.concatenate([x, ops.square(x)], axis=-1)],
+        ["1 filter", "1 map", "1 map", "2 maps"],
     ),
     "shared": (
-        [SHARED, SHARED, lambda x: ops.max(x, axis=(1, 2))],
-        2 * ["8 maps"] + ["8 activations"],
+        [layers.Conv2D(8, 3), SHARED, SHARED, lambda x: ops.max(x, axis=(1, 2))],
+        ["8 filters", *3 * ["8 maps"], "8 activations"],
     ),
     "long_names": ([layers.Conv2D(20, (3, 7), name="x" * 99)], ["20 filters", "20 maps"]),
     "sequence": (
@@ -126,7 +122,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_that_learners_have_changed(name, tmp_path):
     steps, titles = NETWORKS[name]
-    model = with_random_weights([*steps, layers.Flatten(), layers.Dense(10, activation="softmax")])
+    model = network([*steps, layers.Flatten(), layers.Dense(10, activation="softmax")])
     model.save(tmp_path / "model.keras")
     for each in (model, keras.saving.load_model(tmp_path / "model.keras")):
         shown = digit(4, image=IMAGE)

@@ -35,7 +35,9 @@ def reading(lines, path="a.png", side=40):
 def texts_of(figure):
     """All that a figure says, once it is certain that no text overlaps another or leaves it."""
     figure.canvas.draw()
+    ticks = [label for axis in figure.axes for label in axis.get_xticklabels()]
     texts = [text for text in figure.findobj(plt.Text) if text.get_text() and text.get_visible()]
+    texts = [text for text in texts if text not in ticks]
     boxes = [text.get_window_extent() for text in texts]
     for i, box in enumerate(boxes):
         inside = [figure.bbox.contains(*corner) for corner in (box.min, box.max)]
