@@ -12,6 +12,12 @@ import plots
 (IMAGES, LABELS), _ = sample_digits.load_data()
 
 
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
+
+
 def digit(predicted, confidence=0.9, original=None, image=IMAGES[0], **place):
     probabilities = np.full(10, (1 - confidence) / 9)
     probabilities[predicted] = confidence
