@@ -1,417 +1,309 @@
-"""The project's figures, except for the learning curves and the window to draw in.
+"""The project's figures, except for the learning curves and the insides of a network.
 
-The caller saves and shows them. Blue means right and orange wrong (inside a network: above and
-below zero): colour-blind readers can tell them apart, and colour is never the only sign.
+The caller saves and shows them. Blue means correct and orange wrong or unsure: colour-blind readers
+can tell them apart, and colour is never the only sign.
 """
 
-import dataclasses
+import itertools
 import math
 
-import matplotlib.colors
 import matplotlib.pyplot as plt
 import numpy as np
 
+from handwriting import percent
+
 BLUE, ORANGE = "tab:blue", "#c44e00"
-UNSURE = 0.6  # A confidence below this is marked.
 DIGITS_PER_PAGE = 100
+SIDE, CELL_WIDTH = 28, 44  # Pixels of a digit, and of the place that it has with its labels.
 
-# The sizes on a page of pictures, in inches.
-PAGE_WIDTH, PAGE_HEIGHT = 12, 16
-DIGIT_WIDTH, DIGIT_HEIGHT = 0.95, 1.3
-PICTURE_HEIGHT = 2.3
-DIGITS_BESIDE, DIGITS_ACROSS = 3, 7  # In a row: of a picture in half a page's width, in all of it.
-
-# For looking inside a network.
-MAX_MAPS, MAPS_ACROSS = 32, 16
-COLOURS = matplotlib.colors.LinearSegmentedColormap.from_list(
-    "", ["#7a3000", ORANGE, "white", BLUE, "#0b3c5d"]
-)
+# In inches: the place of a digit below its picture, the place of a test digit, a page of pictures,
+# and on it the name and number above each picture, the gaps, and the side of a picture.
+DIGIT_WIDTH, TEST_DIGIT_WIDTH = 1.05, 1.5
+PAGE_WIDTH, PAGE_HEIGHT = 12.5, 16
+HEADING, GAP = 0.62, 0.12
+MIN_PICTURE, MAX_PICTURE = 1.2, 7.5
+MAX_SIDE = 36  # Of all digits in a picture; more than a thousand are shown smaller.
 
 
-def prediction_pages(images, original, predicted, confidence, heading=None):
-    """Show digits in grids of 100, each titled with its original and its predicted class.
-
-    A wrong prediction has an orange frame and an orange title in bold, with a cross.
+def prediction_pages(digits, heading=None):
+    """Show test digits in grids of 100, each with its original and its predicted class.
 
     Args:
-        images: array of shape `(n, 28, 28)`, ink bright on dark, any range; n may be 0.
-        original: integers of shape `(n,)`, the true classes, 0 to 9.
-        predicted: integers of shape `(n,)`, the predicted classes, 0 to 9.
-        confidence: floats of shape `(n,)`, the probability of the predicted class, 0 to 1.
+        digits: list of `handwriting.Digit` with their original classes and probabilities; it may
+            be empty.
         heading: a line above each grid, or `None`.
 
     Yields:
         Matplotlib figures, at least one.
     """
-    for start in range(0, max(1, len(images)), DIGITS_PER_PAGE):
-        page = slice(start, start + DIGITS_PER_PAGE)
-        yield prediction_grid(
-            images[page], original[page], predicted[page], confidence[page], heading
-        )
+    for start in range(0, max(1, len(digits)), DIGITS_PER_PAGE):
+        page = digits[start : start + DIGITS_PER_PAGE]
+        side = max(1, math.ceil(math.sqrt(len(page))))
+        columns = min(range(side, max(side, min(10, 2 * side)) + 1), key=lambda n: -len(page) % n)
+        lines = [page[i : i + columns] for i in range(0, len(page), columns)]
+        zoom = TEST_DIGIT_WIDTH / CELL_WIDTH
+        width, height = zoom * size_of(lines)
+        page_width, top = max(5, width), 0.5
+        axis = empty_page(page_width, top + height)
+        axis.text(page_width / 2, 0.3, heading or "", ha="center", va="center", fontsize=13)
+        draw_digits(axis, lines, (page_width - width) / 2, top, zoom)
+        yield axis.figure
 
 
-def prediction_grid(images, original, predicted, confidence, heading=None):
-    """Show up to 100 digits; the arguments are those of `prediction_pages`."""
-    columns = max(1, min(10, math.ceil(math.sqrt(len(images)))))
-    rows = max(1, math.ceil(len(images) / columns))
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(max(5, 1.6 * columns), 2.1 * rows + 0.6),
-        squeeze=False,
-        layout="constrained",
-    )
-    if heading:
-        figure.suptitle(heading)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-    for axis in axes.flat[len(images) :]:
-        axis.set_visible(False)
-    for axis, image, truth, prediction, sureness in zip(
-        axes.flat, images, original, predicted, confidence, strict=False
-    ):
-        wrong = truth != prediction
-        axis.imshow(image, cmap="gray", interpolation="nearest")
-        axis.set_title(
-            f"Original {truth}\nPredicted {prediction}" + (" ✗" if wrong else ""),
-            fontsize=10,
-            color=ORANGE if wrong else "black",
-            weight="bold" if wrong else "normal",
-        )
-        axis.set_xlabel(f"{percent(sureness)} sure", fontsize=9)
-        axis.spines[:].set(color=ORANGE if wrong else BLUE, linewidth=4 if wrong else 1)
-    return figure
+def empty_page(width, height):
+    """Return the axis of a new figure, which counts in inches from the top left corner."""
+    # An axis for each digit would take most of the time.
+    axis = plt.figure(figsize=(width, height)).add_axes((0, 0, 1, 1))
+    axis.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+    axis.axis("off")
+    return axis
 
 
-def confusion_matrix(original, predicted):
+def confusion_matrix(digits):
     """Count how often each class was taken for each other.
 
     Args:
-        original: integers of shape `(n,)`, the true classes, 0 to 9.
-        predicted: integers of shape `(n,)`, the predicted classes, 0 to 9.
+        digits: list of `handwriting.Digit` with their original classes and probabilities.
 
     Returns:
         A matplotlib `Figure` of ten rows (original) by ten columns (predicted), the count in
-        each cell: the diagonal, what is right, in blue and every mistake in orange.
+        each cell: the diagonal, what is correct, in blue and every mistake in orange.
     """
     counts = np.zeros((10, 10), dtype=int)
-    np.add.at(counts, (original, predicted), 1)
-    right = np.eye(10, dtype=bool)
+    for digit in digits:
+        counts[digit.original, digit.predicted] += 1
+    correct = np.eye(10, dtype=bool)
 
     figure, axis = plt.subplots(figsize=(7, 7), layout="constrained")
-    for cells, colours in ((right, "Blues"), (~right, "Oranges")):
-        # The mistakes have a scale of their own: beside a thousand, seven would look like none.
-        # Both scales stop at their middle, so that black numbers are readable in every cell.
-        highest = max(1, counts[cells].max())
-        axis.imshow(
-            np.ma.masked_where(~cells | (counts == 0), counts),
-            cmap=colours,
-            vmin=0,
-            vmax=2 * highest,
-        )
+    for cells, colours in ((correct, "Blues"), (~correct, "Oranges")):
+        # On a shared scale, seven mistakes would vanish beside a thousand hits. Both scales stop
+        # at their middle, so that black numbers are readable in every cell.
+        shown = np.ma.masked_where(~cells | (counts == 0), counts)
+        axis.imshow(shown, cmap=colours, vmin=0, vmax=2 * max(1, counts[cells].max()))
     for (row, column), count in np.ndenumerate(counts):
         weight = "bold" if row == column else "normal"
         colour = "black" if count else "#767676"
         axis.text(column, row, count, ha="center", va="center", color=colour, weight=weight)
-    axis.set_xticks(range(10))
-    axis.set_yticks(range(10))
+    axis.set(xticks=range(10), yticks=range(10))
     axis.set_xlabel("Predicted class", fontsize=12)
     axis.set_ylabel("Original class", fontsize=12)
-    axis.set_title(f"{counts.trace()} of {counts.sum()} right (blue), the mistakes in orange")
+    axis.set_title(f"{counts.trace()} of {counts.sum()} correct (blue), the mistakes in orange")
     return figure
 
 
-@dataclasses.dataclass
-class Panel:
-    """A person's picture in the figure, and what was read in it.
+def picture_pages(readings):
+    """Show pictures with the number read in each, a box around each digit, and the digits found.
 
-    Attributes:
-        name: what to call it.
-        reading: what was found in it, as `handwriting.read_picture` returns it.
-        predicted: integers of shape `(n,)`, 0 to 9, one for each digit.
-        confidence: floats of shape `(n,)`, 0 to 1.
-        original: the digit that it shows, where that is known, or `None`.
-    """
-
-    name: str
-    reading: object
-    predicted: np.ndarray
-    confidence: np.ndarray
-    original: int | None = None
-
-
-def picture_pages(panels):
-    """Show pictures with a box and the predicted class over each digit, and what the network saw.
-
-    Two pictures with few digits stand side by side; one with many has a row to itself.
+    Pictures follow each other as words do: side by side, as many as fit.
 
     Args:
-        panels: list of `Panel`.
+        readings: list of `handwriting.Reading` whose digits have their probabilities.
 
     Yields:
         Matplotlib figures.
     """
-    rows = []
-    for panel in panels:
-        if rows and len(rows[-1]) == 1 and has_few_digits(rows[-1][0]) and has_few_digits(panel):
-            rows[-1].append(panel)
+    rows = fill(map(Block, readings), lambda block: block.width, PAGE_WIDTH)
+    for page in fill(rows, height_of, PAGE_HEIGHT):
+        width = max(sum(block.width for block in row) for row in page)
+        axis = empty_page(width, sum(map(height_of, page)))
+        top = 0
+        for row in page:
+            left = 0
+            for block in row:
+                block.draw(axis, left, top)
+                left += block.width
+            top += height_of(row)
+        yield axis.figure
+
+
+def fill(items, size, limit):
+    """Put items into groups, in order, as many into each as their sizes allow."""
+    groups, used = [], limit
+    for item in items:
+        if used + size(item) > limit:
+            groups.append([])
+            used = 0
+        groups[-1].append(item)
+        used += size(item)
+    return groups
+
+
+def height_of(row):
+    """Return the height of blocks that stand side by side."""
+    return max(block.height for block in row)
+
+
+class Block:
+    """A picture's place on a page, in inches: its name, the number, what was read, and the digits.
+
+    The digits stand below what was read, or beside it where they are a column or a sheet.
+    """
+
+    def __init__(self, reading):
+        self.reading = reading
+        lines = itertools.groupby(reading.digits, key=lambda digit: digit.line)
+        self.lines = [list(digits) for _, digits in lines]
+        self.part = part_with_digits(reading)
+        part_size = np.subtract(self.part[2:], self.part[:2])
+        self.digit_zoom = min(DIGIT_WIDTH / CELL_WIDTH, MAX_SIDE / max(1, *size_of(self.lines)))
+        width, height = self.digit_zoom * size_of(self.lines)
+        if max(map(len, self.lines), default=0) < 2 * len(self.lines):
+            side = np.clip(height, MIN_PICTURE, MAX_PICTURE)
+            self.zoom = side / max(part_size)
+            self.digits_at = max(MIN_PICTURE, self.zoom * part_size[0]), 0
+            self.width, self.height = self.digits_at[0] + width, max(side, height)
         else:
-            rows.append([panel])
-    page, used = [], 0
-    for row in rows:
-        height = row_height(row)
-        if page and used + height > PAGE_HEIGHT:
-            yield picture_page(page)
-            page, used = [], 0
-        page.append(row)
-        used += height
-    yield picture_page(page)
+            self.width = max(2 * MIN_PICTURE, width)
+            self.zoom = min((self.width, MAX_PICTURE) / part_size)
+            self.digits_at = 0, self.zoom * part_size[1] + GAP
+            self.height = self.digits_at[1] + height
+        self.width += 2 * GAP
+        self.height += HEADING + GAP
+
+    def draw(self, axis, left, top):
+        """Draw it on a page."""
+        left, top, width = left + GAP, top + HEADING, self.width - 2 * GAP
+        name = "".join(letter if letter.isprintable() else "?" for letter in self.reading.path)
+        letters = int(13 * width)
+        name = name if len(name) <= letters else f"…{name[1 - letters :]}"
+        axis.text(left, top - 0.42, name, size=8, color="#606060", parse_math=False)
+        number, size, colour = self.reading.number, 20, "black"
+        if not self.lines:
+            number, size, colour = "no digit was found", 11, ORANGE
+        size = min(size, 105 * width / len(number))
+        axis.text(left, top - GAP, number, size=size, color=colour, weight="bold")
+        draw_part(axis, self.reading, self.part, left, top, self.zoom, 72)
+        left, top = left + self.digits_at[0], top + self.digits_at[1]
+        draw_digits(axis, self.lines, left, top, self.digit_zoom)
 
 
-def has_few_digits(panel):
-    """Tell whether a picture fits into half of a row."""
-    return len(panel.reading.digits) <= 2 * DIGITS_BESIDE
+def part_with_digits(reading):
+    """Return left, top, right and bottom of what was read, with a margin, in thumbnail pixels."""
+    rows, columns = reading.thumbnail.shape[:2]
+    if not reading.digits:
+        return 0, 0, columns, rows
+    boxes = np.array([(d.left, d.top, d.left + d.width, d.top + d.height) for d in reading.digits])
+    margin = 0.6 * max(digit.height for digit in reading.digits)
+    left, top = np.floor(reading.scale * (boxes[:, :2].min(axis=0) - margin))
+    right, bottom = np.ceil(reading.scale * (boxes[:, 2:].max(axis=0) + margin))
+    # Above the picture there may be space, so that labels do not lie on the ink.
+    return max(0, int(left)), int(top), min(columns, int(right)), min(rows, int(bottom))
 
 
-def row_height(row):
-    """Return the height in inches of a row of pictures."""
-    count = max(len(panel.reading.digits) for panel in row)
-    in_a_row = DIGITS_BESIDE if has_few_digits(row[0]) else DIGITS_ACROSS
-    return max(PICTURE_HEIGHT, math.ceil(count / in_a_row) * DIGIT_HEIGHT) + 0.5
+def draw_picture(axis, reading):
+    """Draw a picture with a box and the predicted class over each digit.
 
-
-def picture_page(rows):
-    """Show the pictures of one page: lists of one or two `Panel`.
-
-    A wrong or unsure digit has a thick orange frame, dashed in the picture, and a ✗ or a ?.
-    """
-    heights = [row_height(row) for row in rows]
-    columns = 1 if len(rows) == len(rows[0]) == 1 and has_few_digits(rows[0][0]) else 2
-    width, height = PAGE_WIDTH * columns / 2, sum(heights)
-    figure = plt.figure(figsize=(width, height))
-
-    def add_axes(left, top, axes_width, axes_height):
-        box = (left / width, 1 - (top + axes_height) / height)
-        return figure.add_axes((*box, axes_width / width, axes_height / height))
-
-    top = 0
-    for row, this_height in zip(rows, heights, strict=True):
-        across = not has_few_digits(row[0])
-        digits_in_a_row = DIGITS_ACROSS if across else DIGITS_BESIDE
-        for i, panel in enumerate(row):
-            left = i * PAGE_WIDTH / 2 + 0.15
-            picture_width = (PAGE_WIDTH if across else PAGE_WIDTH / 2) - 0.4
-            picture_width -= digits_in_a_row * DIGIT_WIDTH
-            axis = add_axes(left, top + 0.35, picture_width, this_height - 0.5)
-            draw_picture(axis, panel)
-            side = DIGIT_WIDTH - 0.2 if len(panel.reading.digits) > 1 else 1.5
-            for j in range(len(panel.reading.digits)):
-                row_of_digit, column = divmod(j, digits_in_a_row)
-                digit_axis = add_axes(
-                    left + picture_width + 0.15 + column * DIGIT_WIDTH,
-                    top + 0.65 + row_of_digit * DIGIT_HEIGHT,
-                    side,
-                    side,
-                )
-                draw_digit(digit_axis, panel, j)
-        top += this_height
-    return figure
-
-
-def draw_picture(axis, panel):
-    """Draw a picture with a box and the predicted class over each digit."""
-    width, height = axis.bbox.size / axis.figure.dpi  # In inches.
-    axis.imshow(panel.reading.thumbnail, interpolation="antialiased")
-    axis.set(xticks=[], yticks=[], anchor="N")
-    axis.spines[:].set(color="#b0b0b0")
-    max_letters = int(13 * width)
-    name = panel.name if len(panel.name) <= max_letters else f"…{panel.name[1 - max_letters :]}"
-    axis.set_title(name, fontsize=9, parse_math=False)
-    if not panel.reading.digits:
-        axis.set_xlabel("no digit was found", fontsize=9, color=ORANGE, weight="bold")
-    rows, columns = panel.reading.thumbnail.shape[:2]
-    points_per_pixel = 72 * min(width / columns, height / rows)
-    if panel.reading.outline is not None:  # What was taken for the page.
-        outline = panel.reading.scale * panel.reading.outline
-        axis.add_patch(plt.Polygon(outline, fill=False, edgecolor=BLUE, linestyle=":"))
-    for i, digit in enumerate(panel.reading.digits):
-        left, top, box_width, box_height = panel.reading.scale * np.array(
-            [digit.left, digit.top, digit.width, digit.height]
-        )
-        mark = mark_of(panel, i)
-        colour = ORANGE if mark else BLUE
-        axis.add_patch(
-            plt.Rectangle(
-                (left, top),
-                box_width,
-                box_height,
-                fill=False,
-                edgecolor=colour,
-                linewidth=2 if mark else 1.2,
-                linestyle="--" if mark else "-",
-            )
-        )
-        size = min(13, max(4, 0.5 * box_height * points_per_pixel))
-        inside = top * points_per_pixel < 1.5 * size  # Above the box it would be on the name.
-        axis.annotate(
-            f"{panel.predicted[i]}{mark}",
-            (left if inside else left + box_width / 2, top),
-            (0, -1 if inside else 1),
-            textcoords="offset points",
-            ha="left" if inside else "center",
-            va="top" if inside else "bottom",
-            fontsize=size,
-            color="white",
-            weight="bold",
-            bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.1 * size},
-        )
-
-
-def draw_digit(axis, panel, i):
-    """Draw what the network saw of a digit, with its class and confidence."""
-    mark = mark_of(panel, i)
-    colour, weight = (ORANGE, "bold") if mark else ("black", "normal")
-    axis.imshow(panel.reading.digits[i].image, cmap="gray", interpolation="nearest")
-    axis.set(xticks=[], yticks=[])
-    axis.spines[:].set(color=ORANGE if mark else BLUE, linewidth=3 if mark else 1)
-    title = f"{panel.predicted[i]} {mark}".strip()
-    if panel.original is not None:
-        title = f"Original {panel.original}\nPredicted {title}"
-    size = 11 if panel.original is None else 8
-    axis.set_title(title, fontsize=size, color=colour, weight=weight, pad=3)
-    sure = "unsure" if panel.confidence[i] < UNSURE else "sure"
-    axis.set_xlabel(f"{percent(panel.confidence[i])} {sure}", fontsize=7.5, labelpad=2)
-
-
-def mark_of(panel, i):
-    """Return ✗ for a digit that is read wrong, ? for one that is unsure, else nothing."""
-    if panel.original is not None and panel.predicted[i] != panel.original:
-        return "✗"
-    return "?" if panel.confidence[i] < UNSURE else ""
-
-
-def percent(share):
-    """Write a share from 0 to 1 as a percentage that never rounds up to certainty.
+    The axis then counts in pixels of the thumbnail, from its top left corner.
 
     Args:
-        share: a float from 0 to 1.
-
-    Returns:
-        A string such as `"97.3%"`; 0.9999 is `"99.9%"`, and only 1 itself is `"100%"`.
+        axis: matplotlib `Axes`, at its final size.
+        reading: a `handwriting.Reading` whose digits have their probabilities.
     """
-    return "100%" if share == 1 else f"{math.floor(share * 1000) / 10:.1f}%"
+    rows, columns = reading.thumbnail.shape[:2]
+    axis.set(xticks=[], yticks=[], aspect="equal", xlim=(0, columns), ylim=(rows, 0))
+    points = min(axis.bbox.size / (columns, rows)) * 72 / axis.figure.dpi
+    draw_part(axis, reading, (0, 0, columns, rows), 0, 0, 1, points)
 
 
-def feature_maps(model, image, probabilities, original=None):
-    """Show a digit, how probable each class is, and what each layer of a network makes of it.
+def draw_part(axis, reading, part, x, y, zoom, points):
+    """Draw a part of a picture with its top left corner at (x, y).
 
-    Convolution, pooling and the layers between them have maps, and the first convolution has its
-    filters too. A dense network has the weights of the neurons that the digit excites most.
+    The part is in thumbnail pixels; `zoom` of the axis's units are one, and `points` one unit.
+    """
+    left, top, right, bottom = part
+    image = reading.thumbnail[max(0, top) : bottom, left:right]
+    sides = x, x + zoom * image.shape[1], y + zoom * (bottom - top), y + zoom * max(0, -top)
+    axis.imshow(image, extent=sides)  # By default, it would count from the middle of a pixel.
+    edge = plt.Rectangle(sides[::3], zoom * image.shape[1], zoom * image.shape[0], fill=False)
+    axis.add_patch(edge).set_edgecolor("#b0b0b0")
+    start, unit = np.array([x - zoom * left, y - zoom * top]), zoom * reading.scale
+    if reading.outline is not None:  # What was taken for the page.
+        outline = start + unit * reading.outline
+        page = plt.Polygon(outline, fill=False, edgecolor=BLUE, linestyle=":", linewidth=1.5)
+        axis.add_patch(page).set_clip_path(edge)
+    for digit in reading.digits:
+        corner = start + unit * np.array([digit.left, digit.top])
+        width, height = unit * digit.width, unit * digit.height
+        add_frame(axis, digit, corner, width, height, points)
+        size = np.clip(0.36 * height * points, 5, 13)
+        x_text, y_text, ha, va = corner[0] + width / 2, corner[1] - 2 / points, "center", "bottom"
+        if (y_text - y) * points < size:  # Above the box there is no room.
+            x_text, y_text, ha, va = corner[0], corner[1] + 2 / points, "left", "top"
+        background = {"facecolor": colour_of(digit), "edgecolor": "none", "pad": 0.1 * size}
+        label = axis.text(x_text, y_text, f"{digit.predicted}{digit.mark}", ha=ha, va=va)
+        label.set(size=size, color="white", weight="bold", bbox=background)
+
+
+def colour_of(digit):
+    """Return orange for a digit that is wrong or unsure, else blue."""
+    return ORANGE if digit.mark else BLUE
+
+
+def add_frame(axis, digit, corner, width, height, points):
+    """Draw a frame close around a digit; it is dashed for one that is wrong or unsure."""
+    line = 2.5 if digit.mark else 1.2
+    out = line / 2 / points  # None of the line lies on the digit.
+    frame = plt.Rectangle(corner - out, width + 2 * out, height + 2 * out, fill=False)
+    style = "--" if digit.mark else "-"
+    frame.set(edgecolor=colour_of(digit), linewidth=line, linestyle=style, clip_on=False)
+    axis.add_patch(frame)
+
+
+def title_height(lines):
+    """Return how many pixels of the digits are left for the titles above them."""
+    return 16 if any(digit.original is not None for line in lines for digit in line) else 10
+
+
+def size_of(lines):
+    """Return the width and height of lines of digits with their labels, in pixels of the digits."""
+    height = title_height(lines) + SIDE + 11
+    return np.array([CELL_WIDTH * max(map(len, lines), default=0), height * len(lines)])
+
+
+def draw_digits(axis, lines, x, y, zoom):
+    """Draw digits as a network sees them, each with its class above it and its confidence below.
+
+    `(x, y)` is the top left corner, in inches as the axis, and `zoom` inches are one pixel.
+    """
+    if not lines:
+        return
+    columns, rows = size_of(lines)
+    image = np.full((rows, columns), 255, np.uint8)  # One for all: one for each would be slow.
+    for i, line in enumerate(lines):
+        top = i * (rows // len(lines)) + title_height(lines)
+        for j, digit in enumerate(line):
+            left = j * CELL_WIDTH + (CELL_WIDTH - SIDE) // 2
+            image[top : top + SIDE, left : left + SIDE] = digit.image
+            corner, side = np.array([x + zoom * left, y + zoom * top]), zoom * SIDE
+            add_frame(axis, digit, corner, side, side, 72)
+            title, size = f"{digit.predicted} {digit.mark}".strip(), 6.5
+            if digit.original is not None:
+                title, size = f"Original {digit.original}\nPredicted {title}", 4.6
+            sure, weight = f"{percent(digit.confidence)} sure", "bold" if digit.mark else "normal"
+            style = {"ha": "center", "color": ORANGE if digit.mark else "black"}
+            middle, above, below = corner[0] + side / 2, corner[1], corner[1] + side
+            above, below, points = above - 2.5 * zoom, below + 2.5 * zoom, 72 * zoom
+            axis.text(middle, above, title, size=size * points, weight=weight, **style)
+            axis.text(middle, below, sure, size=4.4 * points, va="top", **style)
+    extent = (x, x + zoom * columns, y + zoom * rows, y)
+    axis.imshow(image, "gray", vmin=0, vmax=255, extent=extent, interpolation="nearest")
+
+
+def draw_probabilities(axis, digit):
+    """Draw a bar for each class, and name the runner-up where the network is not sure.
 
     Args:
-        model: a Keras model that takes one digit.
-        image: floats of shape `(28, 28)` or `(28, 28, 1)`, 0 to 1, as the network takes them.
-        probabilities: floats of shape `(10,)`, what the network predicts for it.
-        original: the true class, 0 to 9, or `None`.
-
-    Returns:
-        A matplotlib `Figure`: the first layer at the top, blue above zero and orange below.
+        axis: matplotlib `Axes`.
+        digit: a `handwriting.Digit` with its probabilities.
     """
-    rows = pictures_of_layers(layer_outputs(model, image), image)
-    lines = [math.ceil(len(pictures) / MAPS_ACROSS) for _, pictures in rows]
-    height = 0.74 * sum(lines) + 0.36 * len(lines) + 3.3
-    figure = plt.figure(figsize=(PAGE_WIDTH, height), layout="constrained")
-    grid = figure.add_gridspec(1 + len(rows), 4, height_ratios=[3.2, *lines])
-    axis = figure.add_subplot(grid[0, 0], xticks=[], yticks=[])
-    axis.imshow(np.reshape(image, (28, 28)), cmap="gray", interpolation="nearest")
-    axis.set_title("The digit" if original is None else f"Original {original}", fontsize=13)
-    draw_probabilities(figure.add_subplot(grid[0, 1:]), probabilities, original)
-    for i, (title, pictures) in enumerate(rows):
-        axis = figure.add_subplot(grid[1 + i, :], anchor="NW")
-        draw_side_by_side(axis, title, pictures, lines[i])
-    if rows:
-        note = "Blue is above zero, orange below, white is zero. Each row has a scale of its own."
-        figure.supxlabel(note, fontsize=11)
-    return figure
-
-
-def layer_outputs(model, image):
-    """Return each layer, those of models in the model too, with its output for one digit."""
-    import keras
-
-    outputs, call = [], keras.layers.Layer.__call__
-
-    def call_and_record(layer, *args, **kwargs):
-        output = call(layer, *args, **kwargs)
-        if keras.ops.is_tensor(output):  # Some recurrent layers return several.
-            outputs.append((layer, keras.ops.convert_to_numpy(output)))
-        return output
-
-    # Unlike keras.Model(model.inputs, [layer.output, ...]), this looks into a model in a model.
-    keras.layers.Layer.__call__ = call_and_record
-    try:
-        model(np.float32(image).reshape(1, *model.input_shape[1:]), training=False)
-    finally:
-        keras.layers.Layer.__call__ = call
-    return outputs
-
-
-def pictures_of_layers(outputs, image):
-    """Return pairs of a title and an array of pictures, `(n, height, width)`."""
-    rows, previous = [], np.float32(image).reshape(1, 28, 28, 1)
-    for layer, output in outputs:
-        if output.ndim == 2 and "Pooling2D" in type(layer).__name__:
-            output = output[:, np.newaxis, np.newaxis]  # Global pooling: one pixel a map.
-        # Dropout and augmentation change nothing outside of training, and are left out.
-        if output.ndim != 4 or np.array_equal(output, previous):
-            continue
-        previous, maps = output, output[0].transpose(2, 0, 1)
-        some = f"the first {MAX_MAPS} of {len(maps)}" if len(maps) > MAX_MAPS else len(maps)
-        kernel = np.asarray(getattr(layer, "kernel", 0))
-        if kernel.shape[2:] == (1, len(maps)):
-            filters = kernel[:, :, 0].transpose(2, 0, 1)
-            rows.append((f"{layer.name[:40]}: {some} filters", filters[:MAX_MAPS]))
-        rows.append((f"{layer.name[:40]}: {some} maps", maps[:MAX_MAPS]))
-    if rows:
-        return rows
-    for layer, output in outputs:
-        kernel = np.asarray(getattr(layer, "kernel", 0))
-        if kernel.shape == (28 * 28, output.size):
-            shown = np.argsort(-output[0], kind="stable")[:MAX_MAPS]
-            some = f"the {len(shown)} of {output.size} neurons that this digit excites most"
-            return [(f"{layer.name[:40]}: weights of {some}", kernel.T[shown].reshape(-1, 28, 28))]
-    return []
-
-
-def draw_side_by_side(axis, title, pictures, lines):
-    """Draw pictures in rows (`lines` of them), on one scale, below a title with their size."""
-    count, height, width = pictures.shape
-    columns = math.ceil(count / lines)
-    missing = lines * columns - count
-    tiles = np.pad(pictures, ((0, missing), (0, 0), (0, 0)), constant_values=np.nan)
-    tiles = tiles.reshape(lines, columns, height, width).swapaxes(1, 2)
-    tiles = tiles.reshape(lines * height, columns * width)
-    limit = abs(pictures).max() or 1
-    axis.imshow(tiles, COLOURS, vmin=-limit, vmax=limit, interpolation="nearest")
-    axis.set_xticks(np.arange(columns + 1) * width - 0.5, [])
-    axis.set_yticks(np.arange(lines + 1) * height - 0.5, [])
-    axis.tick_params(length=0)
-    axis.grid(color="#606060", linewidth=2)
-    title += f", {height} × {width} pixels, from {pictures.min():.2g} to {pictures.max():.2g}"
-    axis.set_title(title, loc="left", fontsize=11, parse_math=False)
-
-
-def draw_probabilities(axis, probabilities, original=None):
-    """Draw a bar for each class, and name the runner-up where the network is not sure."""
-    runner_up, predicted = np.argsort(probabilities)[-2:]
-    cross = "" if original in (None, predicted) else " ✗"
-    unsure = probabilities[predicted] < UNSURE
-    title = f"Predicted {predicted}{cross}, {percent(probabilities[predicted])} sure"
-    if unsure:
-        title += f"; the runner-up is {runner_up}, {percent(probabilities[runner_up])}"
-    axis.set_title(title, fontsize=13, color=ORANGE if cross or unsure else "black")
-    bars = axis.bar(range(10), probabilities, color="#b0b0b0")
-    bars[predicted].set(color=ORANGE if cross or unsure else BLUE)
-    axis.bar_label(bars, [percent(share) for share in probabilities], fontsize=9)
+    title = f"Predicted {digit.predicted} {digit.mark}".strip()
+    title += f", {percent(digit.confidence)} sure"
+    if digit.is_unsure:
+        runner_up = np.argsort(digit.probabilities)[-2]
+        title += f"; the runner-up is {runner_up}, {percent(digit.probabilities[runner_up])}"
+    axis.set_title(title, fontsize=13, color=ORANGE if digit.mark else "black")
+    bars = axis.bar(range(10), digit.probabilities, color="#b0b0b0")
+    bars[digit.predicted].set(color=colour_of(digit))
+    axis.bar_label(bars, [percent(share) for share in digit.probabilities], fontsize=9)
     axis.set(xticks=range(10), yticks=[], ylim=(0, 1.12), xlabel="Class")
     axis.spines[["left", "top", "right"]].set_visible(False)

@@ -1,35 +1,26 @@
-"""What each layer makes of a digit: `plots.feature_maps` and `predict.py --explain`."""
-
-import re
+"""What each layer makes of a digit."""
 
 import keras
-import matplotlib.image
 import numpy as np
 import pytest
 import sample_digits
-from keras import layers
+from keras import layers, ops
+from test_plots import digit, texts_of
 
-import plots
+import explain
+
+IMAGE = sample_digits.load_data()[0][0][0]
+INPUT = np.float32(IMAGE) / 255
 
 
-@pytest.fixture(scope="module")
-def digit():
-    return sample_digits.load_data()[0][0][0].astype("float32") / 255
-
-
-def rows_of(figure):
-    """Read titles and pictures off the rows of a figure, and check that nothing overlaps."""
-    figure.canvas.draw()
-    texts = [text for axis in figure.axes for text in (axis.title, axis._left_title)]
-    texts += [text for axis in figure.axes for text in (axis.xaxis.label, *axis.texts)]
-    texts += [figure._supxlabel] if figure._supxlabel else []
-    boxes = [text.get_window_extent() for text in texts if text.get_text()]
-    boxes += [axis.get_window_extent() for axis in figure.axes if axis.images]
-    for i, box in enumerate(boxes):
-        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
-        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
-        assert not any(box.padded(-0.5).overlaps(other) for other in boxes[:i])
-    return [(axis.get_title(loc="left").split(", ")[0], cut(axis)) for axis in figure.axes[2:]]
+def rows_of(model, shown):
+    """Read the titles of a figure's rows, and what they show, off the figure."""
+    figure = explain.layer_figure(model, shown)
+    texts_of(figure)  # None of them overlap.
+    return [
+        (axis.get_title(loc="left").split(", ")[0], cut(axis) if axis.images else heights(axis))
+        for axis in figure.axes[2:]
+    ]
 
 
 def cut(axis):
@@ -39,30 +30,63 @@ def cut(axis):
     return np.concatenate(tiles)
 
 
-def test_pictures_are_what_numpy_computes(trained, digit):
-    model = keras.saving.load_model(trained.model_path)
-    kernel, bias, *_ = model.get_weights()
-    rows = rows_of(plots.feature_maps(model, digit, np.full(10, 0.1), 3))
-    if trained.kind == "ann":
-        ((title, weights),) = rows
-        assert title.endswith("weights of the 32 of 300 neurons that this digit excites most")
-        excited = np.argsort(-(digit.reshape(784) @ kernel + bias))[:32]
-        np.testing.assert_allclose(weights, kernel.T[excited].reshape(-1, 28, 28))
-        return
-    assert [title.split(": ")[1] for title, _ in rows] == (
-        ["32 filters", "32 maps", "32 maps", "16 maps", "16 maps"]
-    )
-    windows = np.lib.stride_tricks.sliding_window_view(digit, (3, 3))
+def heights(axis):
+    return np.array([segment[1, 1] for segment in axis.collections[0].get_segments()])
+
+
+def network(steps, shape=(28, 28, 1)):
+    keras.utils.set_random_seed(0)
+    x = inputs = keras.Input(shape)
+    for step in steps:
+        x = step(x)
+    return keras.Model(inputs, x)
+
+
+def dense(units, activation=None):
+    return layers.Dense(units, activation, bias_initializer="random_normal")
+
+
+def test_a_convolutional_network_shows_what_numpy_computes():
+    first = layers.Conv2D(40, 3, bias_initializer="random_normal")
+    rest = [layers.MaxPooling2D(3), layers.Flatten(), dense(30, "relu"), dense(10)]
+    model = network([first, *rest])
+    kernel, bias, dense_kernel, dense_bias, last, last_bias = model.get_weights()
+    windows = np.lib.stride_tricks.sliding_window_view(INPUT, (3, 3))
     maps = np.einsum("yxij,ijf->fyx", windows, kernel[:, :, 0]) + bias[:, None, None]
-    pooled = maps[:, :24, :24].reshape(32, 8, 3, 8, 3).max(axis=(2, 4))
-    for i, expected in enumerate((kernel[:, :, 0].transpose(2, 0, 1), maps, pooled)):
-        np.testing.assert_allclose(rows[i][1], expected, atol=1e-5)
+    pooled = maps[:, :24, :24].reshape(40, 8, 3, 8, 3).max(axis=(2, 4))
+    hidden = np.maximum(0, pooled.transpose(1, 2, 0).ravel() @ dense_kernel + dense_bias)
+    first = np.argsort(-maps.max(axis=(1, 2)))[:32]
+    then = np.argsort(-pooled.max(axis=(1, 2)))[:32]
+    titles, shown = zip(*rows_of(model, digit(3, image=IMAGE)), strict=True)
+    assert [title.split(": ")[1] for title in titles] == [
+        "the 32 most excited of 40 filters",
+        *2 * ["the 32 most excited of 40 maps"],
+        "30 activations",
+        "10 activations",
+    ]
+    expected = [kernel[:, :, 0].transpose(2, 0, 1)[first], maps[first], pooled[then]]
+    expected += [hidden, hidden @ last + last_bias]
+    for values, reference in zip(shown, expected, strict=True):
+        np.testing.assert_allclose(values, reference, atol=1e-4)
 
 
-def residual(x):
-    return layers.Add()([x, layers.Conv2D(64, 3, padding="same")(x)])
+def test_a_dense_network_shows_every_layer_and_the_weights_beside_the_activations():
+    steps = [layers.Flatten(), dense(40, "relu"), dense(20), dense(10), layers.Softmax()]
+    model = network(steps, shape=(28, 28))
+    kernel, bias, *_ = model.get_weights()
+    activations = np.maximum(0, INPUT.ravel() @ kernel + bias)
+    excited = np.argsort(-activations, kind="stable")[:32]
+    (title, weights), *rows = rows_of(model, digit(3, image=IMAGE))
+    assert title.endswith(": weights of the 32 most excited of 40 neurons")
+    np.testing.assert_allclose(weights[:, :28], kernel.T[excited].reshape(-1, 28, 28))
+    assert [values.shape for _, values in rows] == [(40,), (20,), (10,), (10,)]
+    np.testing.assert_allclose(rows[0][1], activations, atol=1e-4)
+    figure = explain.layer_figure(model, digit(3, image=IMAGE))
+    below = [text.get_text() for text in figure.axes[2].texts]
+    assert below == [f"{value:.2g}" for value in activations[excited]]
 
 
+SHARED = layers.Dense(8, name="shared")
 NETWORKS = {
     "batch_norm": (
         [layers.Conv2D(8, 5, strides=2), layers.BatchNormalization(), layers.ReLU()],
@@ -73,56 +97,34 @@ NETWORKS = {
             keras.Sequential([layers.RandomRotation(0.5), layers.GaussianNoise(1)]),
             *(layers.Conv2D(10, 3), layers.Dropout(0.5), layers.GlobalAveragePooling2D()),
         ],
-        ["10 filters", "10 maps", "10 maps"],
+        ["10 filters", "10 maps", "10 activations"],
     ),
-    "nested_residual": (
-        [
-            keras.Sequential([layers.Conv2D(64, 3), layers.AveragePooling2D(2)]),
-            *(residual, layers.GlobalMaxPooling2D()),
-        ],
-        ["the first 32 of 64 filters", *5 * ["the first 32 of 64 maps"]],
+    "nested": (
+        [keras.Sequential([keras.Sequential([layers.Conv2D(4, 3)]), layers.AveragePooling2D(2)])],
+        ["4 filters", "4 maps", "4 maps"],
+    ),
+    "branches": (
+        [layers.Conv2D(1, 3), lambda x: ops.concatenate([x, ops.square(x)], axis=-1)],
+        ["1 filter", "1 map", "1 map", "2 maps"],
+    ),
+    "shared": (
+        [layers.Conv2D(8, 3), SHARED, SHARED, lambda x: ops.max(x, axis=(1, 2))],
+        ["8 filters", *3 * ["8 maps"], "8 activations"],
     ),
     "long_names": ([layers.Conv2D(20, (3, 7), name="x" * 99)], ["20 filters", "20 maps"]),
-    "separate_activation": (
-        [layers.Flatten(), layers.Dense(20), layers.Activation("tanh")],
-        ["weights of the 20 of 20 neurons that this digit excites most"],
+    "sequence": (
+        [layers.Reshape((28, 28)), layers.LSTM(9, return_sequences=True), layers.LSTM(4)],
+        ["1 map", "4 activations"],
     ),
-    "lstm": ([layers.Reshape((28, 28)), layers.LSTM(4)], []),
 }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_networks_that_learners_have_changed(name, digit):
+def test_networks_that_learners_have_changed(name, tmp_path):
     steps, titles = NETWORKS[name]
-    shape = (28, 28) if name == "lstm" else (28, 28, 1)
-    x = inputs = keras.Input(shape)
-    for step in [*steps, layers.Flatten(), layers.Dense(10)]:  # Logits.
-        x = step(x)
-    model = keras.Model(inputs, x)
-    probabilities = np.eye(10)[4] * 0.3 + np.eye(10)[9] * 0.25 + 0.045
-    figure = plots.feature_maps(model, digit, probabilities)
-    assert [title.split(": ")[1] for title, _ in rows_of(figure)] == titles
-    assert figure.axes[1].get_title() == ("Predicted 4, 34.5% sure; the runner-up is 9, 29.5%")
-    heights = [bar.get_height() for bar in figure.axes[1].patches]
-    np.testing.assert_array_equal(heights, probabilities)
-
-
-def test_command_line(predict_here, trained, sample_npz, tmp_path):
-    shared = "--explain", "--model", trained.model_path, "--no-show"
-    test_digit = predict_here(*shared, "--data", sample_npz, "--seed", 1)
-    assert (test_digit.returncode, test_digit.stderr) == (0, "")
-    line, saved = test_digit.stdout.splitlines()
-    assert re.fullmatch(r"test/\d+: original \d, predicted \d \([\d.]+% sure\)\.", line)
-    assert saved == "Saved explanation.png"
-    assert min(matplotlib.image.imread(tmp_path / "explanation.png").shape[:2]) > 400
-
-    mistake = predict_here(*shared, "--data", sample_npz, "--mistakes", "--output", "wrong.png")
-    original, predicted = re.search(r"original (\d), predicted (\d)", mistake.stdout).groups()
-    assert original != predicted
-
-    with np.load(sample_npz) as arrays:
-        paper = 255 - arrays["x_test"][0].repeat(8, axis=0).repeat(8, axis=1)
-    matplotlib.image.imsave(tmp_path / "paper.png", paper, cmap="gray")
-    picture = predict_here(*shared, "paper.png", "--output", "paper_explained.png")
-    assert re.search(r"paper.png, first digit: predicted \d \(", picture.stdout)
-    assert (tmp_path / "paper_explained.png").exists()
+    model = network([*steps, layers.Flatten(), layers.Dense(10, activation="softmax")])
+    model.save(tmp_path / "model.keras")
+    for each in (model, keras.saving.load_model(tmp_path / "model.keras")):
+        shown = digit(4, image=IMAGE)
+        shown.probabilities = each(INPUT.reshape(1, 28, 28, 1), training=False).numpy()[0]
+        assert [title.split(": ")[1] for title, _ in rows_of(each, shown)] == titles

@@ -1,6 +1,7 @@
 """What the figures say, read off matplotlib's own objects."""
 
 import matplotlib.colors
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import sample_digits
@@ -11,78 +12,147 @@ import plots
 (IMAGES, LABELS), _ = sample_digits.load_data()
 
 
-def grid(count, predicted=None, confidence=None, heading=None):
-    predicted = LABELS[:count] if predicted is None else predicted
-    confidence = np.ones(count) if confidence is None else confidence
-    digits = IMAGES[:count], LABELS[:count], predicted, confidence
-    figure = plots.prediction_grid(*digits, heading)
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
+
+
+def digit(predicted, confidence=0.9, original=None, image=IMAGES[0], **place):
+    probabilities = np.full(10, (1 - confidence) / 9)
+    probabilities[predicted] = confidence
+    return handwriting.Digit(image, **place, original=original, probabilities=probabilities)
+
+
+def reading(lines, path="a.png", side=40):
+    """A picture with squares of ink, of so many pixels, for lines of digits."""
+    digits = [
+        digit(*what, left=40 + 60 * x, top=30 + 90 * y, width=side, height=side, line=y)
+        for y, line in enumerate(lines)
+        for x, what in enumerate(line)
+    ]
+    width = 100 + 60 * max(map(len, lines), default=0)
+    picture = np.full((60 + 90 * len(lines), width, 3), 255, np.uint8)
+    for each in digits:
+        picture[each.top : each.top + side, each.left : each.left + side] = 0
+    return handwriting.Reading(path, digits, picture)
+
+
+def texts_of(figure):
+    """All that a figure says, once it is certain that no text overlaps another or leaves it."""
     figure.canvas.draw()
-    return figure, [axis for axis in figure.axes if axis.get_visible()]
+    ticks = [label for axis in figure.axes for label in axis.get_xticklabels()]
+    texts = [text for text in figure.findobj(plt.Text) if text.get_text() and text.get_visible()]
+    texts = [text for text in texts if text not in ticks]
+    boxes = [text.get_window_extent() for text in texts]
+    for i, box in enumerate(boxes):
+        inside = [figure.bbox.contains(*corner) for corner in (box.min, box.max)]
+        assert all(inside), texts[i]
+        assert not any(box.padded(-0.5).overlaps(other) for other in boxes[:i]), texts[i]
+    return [text.get_text() for text in texts]
 
 
-def test_each_digit_has_its_original_its_prediction_and_its_confidence():
-    confidence = np.linspace(0.3, 1, 7)
-    predicted = np.where(np.arange(7) < 4, LABELS[:7], 5)
-    _, axes = grid(7, predicted=predicted, confidence=confidence)
-    assert len(axes) == 7
-    for i, axis in enumerate(axes):
-        wrong = predicted[i] != LABELS[i]  # Which more than the colour must say.
-        title = f"Original {LABELS[i]}\nPredicted {predicted[i]}{' ✗' if wrong else ''}"
-        assert axis.get_title() == title
-        assert axis.spines["left"].get_linewidth() == (4 if wrong else 1)
-        shown = float(axis.get_xlabel().removesuffix("% sure"))
-        assert shown == pytest.approx(100 * confidence[i], abs=0.1)
-        np.testing.assert_array_equal(axis.images[0].get_array(), IMAGES[i])
+def frames_of(figure):
+    """The frames around digits, those of a picture before those of its digits."""
+    styles = {plots.BLUE: "blue", plots.ORANGE: "orange"}
+    colours = {matplotlib.colors.to_rgba(colour): name for colour, name in styles.items()}
+    patches = [patch for patch in figure.findobj(plt.Rectangle) if not patch.get_fill()]
+    frames = [(colours.get(patch.get_edgecolor()), patch) for patch in patches]
+    return [(*frame, frame[1].get_linestyle()) for frame in frames if frame[0]]
 
 
 @pytest.mark.parametrize("count", [1, 3, 25, 100])
-def test_nothing_in_the_grid_overlaps_and_digits_are_square(count):
-    wrong = (LABELS[:count] + 1) % 10  # Bold titles with a cross are the widest.
-    figure, axes = grid(count, predicted=wrong, heading="100 of 100 mistakes")
-    texts = [figure._suptitle, *(text for axis in axes for text in (axis.title, axis.xaxis.label))]
-    boxes = [item.get_window_extent() for item in (*texts, *axes)]
-    for i, box in enumerate(boxes):
-        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
-        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
-        assert not any(box.padded(-0.5).overlaps(other) for other in boxes[:i])
-    for box in boxes[len(texts) :]:
-        assert box.width == pytest.approx(box.height, rel=0.02)
+def test_each_test_digit_has_its_original_its_prediction_and_its_confidence(count):
+    shown = [digit(n % 10, 0.999, int(LABELS[n]), IMAGES[n]) for n in range(count)]
+    (figure,) = plots.prediction_pages(shown, "100 of 100 mistakes, the most confident first")
+    texts = texts_of(figure)
+    for each in shown:
+        mark = " ✗" if each.is_wrong else ""
+        assert f"Original {each.original}\nPredicted {each.predicted}{mark}" in texts
+    assert texts.count("99.9% sure") == count
+    frames = [patch for _, patch, _ in frames_of(figure)]
+    columns, rows = ({round(frame.get_center()[i], 3) for frame in frames} for i in (0, 1))
+    assert len(frames) == count == len(rows) * len(columns), "no place in the grid is empty"
+    for frame in frames:
+        assert frame.get_window_extent().width == pytest.approx(frame.get_window_extent().height)
 
 
-def test_there_is_a_page_where_there_is_nothing():
-    none = np.zeros(0, int)
-    (page,) = plots.prediction_pages(np.zeros((0, 28, 28)), none, none, none, "No mistakes")
-    assert not any(axis.get_visible() for axis in page.axes)
+def test_more_than_a_hundred_digits_go_on_several_pages_and_none_on_an_empty_one():
+    assert len(list(plots.prediction_pages(250 * [digit(1, original=1)]))) == 3
+    (page,) = plots.prediction_pages([], "No mistakes")
+    assert texts_of(page) == ["No mistakes"]
 
 
-def panel(count, confidence=0.9, original=None):
-    """A picture in which so many digits were read, each as a 1."""
-    digit = handwriting.Digit(IMAGES[1], 20, 30, 20, 40)
-    reading = handwriting.Reading("a.png", count * [digit], np.zeros((100, 300, 3), np.uint8), 1)
-    return plots.Panel("a.png", reading, np.ones(count, int), np.full(count, confidence), original)
+def test_wrong_and_unsure_digits_are_marked_by_more_than_colour():
+    three = [(1, 0.9, 1), (1, 0.5999, 1), (1, 0.9, 7)]
+    (grid,) = plots.prediction_pages([digit(*what) for what in three])
+    (page,) = plots.picture_pages([reading([three])])
+    titles = ["Original 1\nPredicted 1", "Original 1\nPredicted 1 ?", "Original 7\nPredicted 1 ✗"]
+    assert [text for text in texts_of(grid) if "Original" in text] == titles
+    assert [text for text in texts_of(page) if "Original" in text] == titles
+    assert {"1", "1?", "1✗"} < set(texts_of(page))
+    for figure, times in ((grid, 1), (page, 2)):
+        colours, patches, styles = zip(*frames_of(figure), strict=True)
+        assert colours == times * ("blue", "orange", "orange")
+        assert styles == times * ("-", "--", "--")
+        widths = [patch.get_linewidth() for patch in patches]
+        assert min(widths[1:3]) >= 2 * widths[0]
 
 
-def test_all_pictures_are_on_some_page():
-    pages = list(plots.picture_pages([panel(30), *9 * [panel(1)]]))
-    assert len(pages) > 1
-    assert sum(len(page.axes) for page in pages) == 31 + 9 * 2
+@pytest.mark.parametrize("side", [10, 40])
+def test_the_lines_of_a_box_lie_outside_the_ink(side):
+    axis = plt.figure(figsize=(3, 3)).add_axes((0, 0, 1, 1))
+    picture = reading([[(1, 0.9), (2, 0.3)]], side=side)
+    plots.draw_picture(axis, picture)
+    axis.figure.canvas.draw()
+    assert (*axis.get_xlim(), *axis.get_ylim()) == (0, 220, 150, 0)
+    points = 72 / axis.figure.dpi
+    for each, (_, frame, _) in zip(picture.digits, frames_of(axis.figure), strict=True):
+        box, line = frame.get_window_extent(), frame.get_linewidth() / points / 2
+        ink = axis.transData.transform([(each.left, each.top + side), (each.left + side, each.top)])
+        inner = np.array([box.min + line, box.max - line])
+        np.testing.assert_allclose(inner, ink, atol=0.01)
 
 
-def test_wrong_and_unsure_digits_in_pictures_are_marked_by_more_than_colour():
-    panels = [panel(1), panel(1, confidence=0.5999), panel(1, original=7)]
-    (figure,) = plots.picture_pages(panels)
-    pictures, digits = figure.axes[::2], figure.axes[1::2]
-    assert [axis.texts[0].get_text() for axis in pictures] == ["1", "1?", "1✗"]
-    assert [axis.patches[0].get_linestyle() for axis in pictures] == ["-", "--", "--"]
-    assert [axis.get_title() for axis in digits] == ["1", "1 ?", "Original 7\nPredicted 1 ✗"]
-    assert [axis.get_xlabel() for axis in digits] == ["90.0% sure", "59.9% unsure", "90.0% sure"]
+def test_pages_say_the_number_the_name_and_where_nothing_was_found():
+    name = "folder/" * 20 + "cost_$x$_\udcff\n.png"
+    pages = list(
+        plots.picture_pages([reading([[(1,), (2,)], [(3,)]], name), reading([], "empty.png")])
+    )
+    texts = [text for page in pages for text in texts_of(page)]
+    assert "12 3" in texts
+    assert any(text.startswith("…") and text.endswith("cost_$x$_??.png") for text in texts)
+    assert texts[texts.index("empty.png") + 1] == "no digit was found"
+
+
+def test_each_line_of_writing_has_a_row_of_digits_and_the_picture_is_cropped():
+    picture = reading([[(1,), (2,)], [(3,)]])
+    wide = np.pad(picture.thumbnail, ((0, 900), (0, 900), (0, 0)), constant_values=255)
+    (figure,) = plots.picture_pages([handwriting.Reading("a.png", picture.digits, wide)])
+    photo, _ = figure.axes[0].images
+    assert max(photo.get_array().shape) < 300
+    below = [patch for _, patch, _ in frames_of(figure)][3:]
+    assert below[0].get_y() == below[1].get_y() < below[2].get_y()
+    assert below[0].get_x() == below[2].get_x() < below[1].get_x()
+
+
+def test_all_pictures_are_on_some_page_whatever_their_sizes():
+    many = [
+        reading(4 * [5 * [(1,)]], "sheet.png"),
+        *(reading([[(n,)]]) for n in 5 * list(range(9))),
+    ]
+    pages = list(plots.picture_pages([*many, reading([25 * [(8,)]], "long.png")]))
+    texts = [text for page in pages for text in texts_of(page)]
+    assert [texts.count(name) for name in ("a.png", "sheet.png", "long.png")] == [45, 1, 1]
+    assert sum(len(frames_of(page)) for page in pages) == 2 * (20 + 45 + 25)
 
 
 def test_the_confusion_matrix_counts_every_pair_readably():
     random = np.random.default_rng(0)
     original = random.integers(0, 10, 5000)
     predicted = np.where(random.random(5000) < 0.98, original, random.integers(0, 10, 5000))
-    figure = plots.confusion_matrix(original, predicted)
+    pairs = zip(original.tolist(), predicted.tolist(), strict=True)
+    figure = plots.confusion_matrix([digit(p, original=o) for o, p in pairs])
     figure.canvas.draw()
     (axis,) = figure.axes
     assert len(axis.texts) == 100
@@ -95,7 +165,7 @@ def test_the_confusion_matrix_counts_every_pair_readably():
         assert len(behind) == (count > 0)
         # WCAG asks for a contrast of 4.5 between text and what is behind it.
         assert contrast(matplotlib.colors.to_rgb(text.get_color()), [*behind, (1, 1, 1)][0]) >= 4.5
-    assert f"{(original == predicted).sum()} of 5000 right" in axis.get_title()
+    assert f"{(original == predicted).sum()} of 5000 correct" in axis.get_title()
 
 
 def contrast(a, b):
@@ -106,11 +176,3 @@ def contrast(a, b):
 def luminance(rgb):
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
     return np.dot(linear, [0.2126, 0.7152, 0.0722])
-
-
-@pytest.mark.parametrize(
-    ("share", "text"),
-    [(0, "0.0%"), (0.5, "50.0%"), (0.97349, "97.3%"), (0.99999, "99.9%"), (1, "100%")],
-)
-def test_a_percentage_never_rounds_up_to_certainty(share, text):
-    assert plots.percent(share) == text
