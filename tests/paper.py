@@ -1,10 +1,12 @@
 """Paper with handwriting on it, as people photograph it: made from digits in MNIST's form.
 
     python tests/paper.py number.jpg
+    python tests/paper.py --round-trip 5000 --model mnist_cnn.keras mnist_ann.keras
     python tests/paper.py --scenes 200 --model mnist_cnn.keras mnist_ann.keras
 
 The first writes a sheet of ruled paper in a shadow, with two numbers made of MNIST's test digits.
-The second makes random scenes, 200 of each kind, from validation images; reads them; and prints a
+The second saves validation digits as pictures in several forms, and counts those that are lost.
+The third makes random scenes, 200 of each kind, from validation images; reads them; and prints a
 table of the shares read exactly, and of the digits read, by edit distance.
 """
 
@@ -635,6 +637,84 @@ def read_scene(kind, index, seed, folder, images, labels):
     return number, [digit.image for digit in handwriting.read_digits(picture)]
 
 
+def as_jpeg(picture, quality=90):
+    """Save a uint8 picture as a JPEG, and open that."""
+    encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+
+
+def in_colours(image, side=28, ink=0, paper=255, interpolation=cv2.INTER_CUBIC):
+    """One digit, enlarged, as a picture in two colours."""
+    large = cv2.resize(image, (side, side), interpolation=interpolation)
+    share = large[..., np.newaxis] / np.float32(255)
+    return np.uint8(np.round(paper + share * (np.float32(ink) - np.float32(paper)) + [0, 0, 0]))
+
+
+def on_a_sheet(image):
+    """One digit, 90 pixels high, on a sheet of 800 x 600."""
+    picture = np.full((600, 800, 3), 255, np.uint8)
+    picture[240:330, 300:390] = in_colours(image, 90)
+    return picture
+
+
+FORMS = {
+    "28 x 28, black on white": in_colours,
+    "28 x 28, white on black": partial(in_colours, ink=255, paper=0),
+    "28 x 28, JPEG": lambda image: as_jpeg(in_colours(image)),
+    "280 x 280, black on white": partial(in_colours, side=280),
+    "280 x 280, white on black": partial(in_colours, side=280, ink=255, paper=0),
+    "1000 x 1000, JPEG": lambda image: as_jpeg(in_colours(image, 1000)),
+    "100 x 100, in blocks": partial(in_colours, side=100, interpolation=cv2.INTER_NEAREST),
+    "blue ink on yellow paper": partial(
+        in_colours, side=280, ink=(30, 50, 160), paper=(250, 235, 130)
+    ),
+    "90 high on a sheet of 800 x 600": on_a_sheet,
+}
+
+
+def find_in_form(form, image):
+    """Find the digits in a picture of one: their images."""
+    import handwriting  # The folder above this one is in the path by now.
+
+    cv2.setNumThreads(1)  # Two processes take turns already.
+    return [digit.image for digit in handwriting.read_digits(FORMS[form](image))]
+
+
+def numbers(model, found):
+    """What a model predicts for the images that were found in each picture, as texts."""
+    images = [image for images in found for image in images]
+    predicted = model.predict(np.float32(images or [np.zeros((28, 28))]) / 255, verbose=0)
+    classes = iter(predicted.argmax(axis=1))
+    return ["".join(str(next(classes)) for _ in images) for images in found]
+
+
+def round_trip(arguments):
+    """Count the validation digits that are lost in each form, of those read correctly directly."""
+    import keras
+
+    sys.path.append(str(pathlib.Path(__file__).parent.parent))
+    (images, labels), _ = keras.datasets.mnist.load_data()
+    images, labels = images[-5000:][: arguments.round_trip], labels[-5000:][: arguments.round_trip]
+    models = [keras.models.load_model(path, compile=False) for path in arguments.model]
+    direct = [numbers(model, [[image] for image in images]) for model in models]
+    print("| form |", *(f"lost, {path} |" for path in arguments.model))
+    print("|---|" + "---:|" * len(models))
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        for form in FORMS:
+            found = pool.starmap(find_in_form, [(form, image) for image in images], chunksize=20)
+            cells = []
+            for model, before in zip(models, direct, strict=True):
+                after = numbers(model, found)
+                correct = [i for i, label in enumerate(labels) if before[i] == str(label)]
+                lost = [i for i in correct if after[i] != before[i]]
+                cells.append(f"{len(lost)} of {len(correct)}")
+                for i in lost if arguments.folder else []:
+                    name = f"{form}-{i:04}_{labels[i]}-{after[i] or 'nothing'}.png"
+                    name = name.replace(" ", "-").replace(",", "")
+                    cv2.imwrite(f"{arguments.folder}/{name}", FORMS[form](images[i])[..., ::-1])
+            print(f"| {form} |", " | ".join(cells), "|", flush=True)
+
+
 def edit_distance(text, other):
     """Count the letters to insert, delete or replace to get from one text to another."""
     row = list(range(len(other) + 1))
@@ -671,8 +751,6 @@ def read_scenes(arguments):
     models = [keras.models.load_model(path, compile=False) for path in arguments.model]
     images, labels = clear_strokes(images[-5000:], labels[-5000:])
     data = (arguments.seed, arguments.folder, images, labels)
-    if arguments.folder:
-        pathlib.Path(arguments.folder).mkdir(parents=True, exist_ok=True)
     print("| scenes |", *(f"{path}, exactly | digits |" for path in arguments.model))
     print("|---|" + "---:|---:|" * len(models))
     with multiprocessing.get_context("spawn").Pool(2) as pool:
@@ -706,15 +784,20 @@ def main():
     """Do what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", nargs="?", help="write the README's sheet to this file")
+    parser.add_argument("--round-trip", type=int, help="how many validation digits to try")
     parser.add_argument("--scenes", type=int, help="how many made-up scenes of each kind to read")
     parser.add_argument("--model", nargs="+", default=["mnist_cnn.keras"], help="networks to try")
     parser.add_argument("--seed", type=int, default=0, help="other scenes for another one")
     parser.add_argument("--folder", help="where to keep the scenes' pictures")
     arguments = parser.parse_args()
-    if not (arguments.file or arguments.scenes):
-        parser.error("give a file to write, or --scenes")
+    if not (arguments.file or arguments.scenes or arguments.round_trip):
+        parser.error("give a file to write, --round-trip or --scenes")
+    if arguments.folder:
+        pathlib.Path(arguments.folder).mkdir(parents=True, exist_ok=True)
     if arguments.file:
         write_example(arguments.file)
+    if arguments.round_trip:
+        round_trip(arguments)
     if arguments.scenes:
         read_scenes(arguments)
 
