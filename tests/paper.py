@@ -18,6 +18,7 @@ from functools import partial
 
 import cv2
 import numpy as np
+from PIL import Image
 
 INK = (0.15, 0.15, 0.35)
 
@@ -637,17 +638,18 @@ def read_scene(kind, index, seed, folder, images, labels):
     return number, [digit.image for digit in handwriting.read_digits(picture)]
 
 
-def as_jpeg(picture, quality=90):
+def as_jpeg(picture, quality=75):
     """Save a uint8 picture as a JPEG, and open that."""
     encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return cv2.imdecode(encoded, cv2.IMREAD_COLOR)
 
 
-def in_colours(image, side=28, ink=0, paper=255, interpolation=cv2.INTER_CUBIC):
-    """One digit, enlarged, as a picture in two colours."""
-    large = cv2.resize(image, (side, side), interpolation=interpolation)
-    share = large[..., np.newaxis] / np.float32(255)
-    return np.uint8(np.round(paper + share * (np.float32(ink) - np.float32(paper)) + [0, 0, 0]))
+def in_colours(image, side=28, ink=0, paper=255, method=Image.Resampling.BICUBIC):
+    """One digit, enlarged as Pillow does, as a picture in two colours."""
+    large = np.asarray(Image.fromarray(image).resize((side, side), method), np.float32)
+    return np.uint8(
+        np.round(paper + large[..., np.newaxis] / 255 * np.subtract(ink, paper)) + [0] * 3
+    )
 
 
 def on_a_sheet(image):
@@ -664,7 +666,7 @@ FORMS = {
     "280 x 280, black on white": partial(in_colours, side=280),
     "280 x 280, white on black": partial(in_colours, side=280, ink=255, paper=0),
     "1000 x 1000, JPEG": lambda image: as_jpeg(in_colours(image, 1000)),
-    "100 x 100, in blocks": partial(in_colours, side=100, interpolation=cv2.INTER_NEAREST),
+    "100 x 100, in blocks": partial(in_colours, side=100, method=Image.Resampling.NEAREST),
     "blue ink on yellow paper": partial(
         in_colours, side=280, ink=(30, 50, 160), paper=(250, 235, 130)
     ),
