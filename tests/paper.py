@@ -99,13 +99,22 @@ def clouds(generator, shape, rows, columns):
 
 
 def skeleton(mask):
-    """Thin strokes to lines one pixel wide, from eight sides in turn."""
+    """Thin strokes to lines one pixel wide, from eight sides in turn, without side branches."""
     corners = ([[-1, -1, -1], [0, 1, 0], [1, 1, 1]], [[0, -1, -1], [1, 1, -1], [0, 1, 0]])
     kernels = [np.rot90(corner, turns) for turns in range(4) for corner in corners]
     before = -1
     while before != (before := mask.sum()):
         for kernel in kernels:
             mask = mask & ~cv2.morphologyEx(mask, cv2.MORPH_HITMISS, kernel.astype(np.int32))
+    for _ in range(12):
+        mask = mask & (cv2.filter2D(mask, -1, np.ones((3, 3))) > 2)
+    # That took twelve pixels off the ends of strokes, too.
+    rows, columns = np.nonzero(mask)
+    for row, column in np.argwhere(mask & (cv2.filter2D(mask, -1, np.ones((3, 3))) == 2)):
+        near = np.hypot(rows - row, columns - column) < 15
+        away = np.array([column - columns[near].mean(), row - rows[near].mean()])
+        end = (column, row) + 16 * away / max(1, np.hypot(*away))
+        cv2.line(mask, (int(column), int(row)), np.int32(end).tolist(), 1)
     return mask
 
 
@@ -322,14 +331,16 @@ def shade(generator, photo):
 def box(generator, photo, underline=False):
     """Print the box of a form around the ink, or underline it with a pen."""
     left, top, width, height = cv2.boundingRect(np.uint8(photo[..., 3] > 0.3))
-    away, thick = (
-        generator.uniform(0.15, 0.4) * height,
-        max(1, generator.uniform(0.01, 0.06) * height),
+    right, bottom = left + width, top + height
+    room = min(left, top, photo.shape[1] - right, photo.shape[0] - bottom)
+    away = min(room, round(generator.uniform(0.15, 0.4) * height))
+    thick = max(1, round(generator.uniform(0.01, 0.06) * height))
+    corners = (
+        (left - away, bottom + away if underline else top - away),
+        (right + away, bottom + away),
     )
     lines = np.zeros(photo.shape[:2], np.float32)
-    start = round(left - away), round(top + height + away if underline else top - away)
-    end = round(left + width + away), round(top + height + away)
-    (cv2.line if underline else cv2.rectangle)(lines, start, end, 1, round(thick), cv2.LINE_AA)
+    (cv2.line if underline else cv2.rectangle)(lines, *corners, 1, thick)
     photo[..., :3] *= 1 - generator.uniform(0.4, 0.9) * lines[..., np.newaxis]
     return photo
 
@@ -449,7 +460,7 @@ SCENES = {
     "phone shadow": partial(photo, after=[shade]),
     "dark corners": partial(photo, before=[rule], dark_corners=(0.6, 0.9)),
     "margin": with_margin,
-    "box": partial(photo, after=[box], count=(1, 4)),
+    "box": partial(photo, after=[box], count=(1, 4), size=(0.1, 0.2), view=WITH_EDGES),
     "underlined": partial(photo, after=[partial(box, underline=True)]),
     "ruled": partial(photo, before=[rule]),
     "squared": partial(
