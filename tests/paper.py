@@ -501,7 +501,6 @@ def find(make, *job):
     """Make a picture and find its digits: `(number, images of digits)`."""
     import handwriting  # The folder above this one is in the path by now.
 
-    cv2.setNumThreads(1)  # Two processes take turns already.
     picture, number = make(*job)
     return number, [digit.image for digit in handwriting.read_digits(picture)]
 
@@ -519,15 +518,10 @@ def share(count, total):
     z = 1.96
     middle = (count + z**2 / 2) / (total + z**2)
     margin = z / (total + z**2) * np.sqrt(count * (total - count) / total + z**2 / 4)
-    return f"{count / total:.1%} ({middle - margin:.0%} to {middle + margin:.0%})"
+    return f"{count / total:.1%} ({max(0, middle - margin):.0%} to {middle + margin:.0%})"
 
 
-def lost(count, total):
-    """Write how many of a total are lost."""
-    return f"{total - count} of {total}"
-
-
-def print_table(title, jobs, models, folder, write_cell, is_asked):
+def print_table(title, jobs, models, folder, asked=None):
     """Make pictures of several kinds, read them with each model, and print a row a kind.
 
     Args:
@@ -535,41 +529,45 @@ def print_table(title, jobs, models, folder, write_cell, is_asked):
         jobs: dict of kinds, with a list of the arguments of `find` for each.
         models: dict of Keras models by name.
         folder: where to keep the pictures that are not read correctly, or `None`.
-        write_cell: function that writes a count and a total.
-        is_asked: function of a model that says, for each of a kind's pictures, whether it counts.
+        asked: for each model, which pictures count; then those lost are printed, not the share.
     """
-    asked = [is_asked(model) for model in models.values()]
-    total = np.zeros((len(models), 2), int)
-    print(f"| {title} |", *(f"{name} |" for name in models))
+
+    def print_row(name, counts):
+        cells = [
+            share(count, total) if asked is None else f"{total - count} of {total} lost"
+            for count, total in counts
+        ]
+        print(f"| {name} |", " | ".join(cells), "|", flush=True)
+
+    counts = {}
+    print(f"| {title} |", " | ".join(models), "|")
     print("|---|" + "---:|" * len(models))
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
+    with multiprocessing.get_context("spawn").Pool(None, cv2.setNumThreads, [1]) as pool:
         for kind in jobs:
             wanted, found = zip(*pool.starmap(find, jobs[kind], chunksize=4), strict=True)
-            counts = []
-            for model, counted in zip(models.values(), asked, strict=True):
+            counts[kind] = []
+            for which, model in enumerate(models.values()):
                 read = numbers(model, found)
-                wrong = [i for i in np.flatnonzero(counted) if read[i] != wanted[i]]
-                counts.append((sum(counted) - len(wrong), sum(counted)))
+                counted = range(len(read)) if asked is None else np.flatnonzero(asked[which])
+                wrong = [i for i in counted if read[i] != wanted[i]]
+                counts[kind].append((len(counted) - len(wrong), len(counted)))
                 for i in wrong if folder else []:
                     make, *job = jobs[kind][i]
                     name = f"{kind}-{i:04}_{wanted[i]}-{read[i] or 'nothing'}.png"
                     name = name.replace(",", "").replace(" ", "-")
                     cv2.imwrite(f"{folder}/{name}", make(*job)[0][..., ::-1])
-            total += counts
-            print(f"| {kind} |", *(f"{write_cell(*count)} |" for count in counts), flush=True)
-    print("| all |", *(f"{write_cell(*count)} |" for count in total))
+            print_row(kind, counts[kind])
+    print_row("all", np.sum(list(counts.values()), axis=0))
 
 
 def try_forms(count, seed, images, labels, models, folder):
     """Print how many validation digits are lost in each form."""
     chosen = np.random.default_rng(seed).permutation(len(images))[:count]
     images, labels = images[chosen], labels[chosen].astype(str)
-    jobs = {
-        form: [(make_form, form, *digit) for digit in zip(images, labels, strict=True)]
-        for form in FORMS
-    }
-    direct = partial(numbers, found=images[:, np.newaxis])
-    print_table("form", jobs, models, folder, lost, lambda model: direct(model) == labels)
+    digits = list(zip(images, labels, strict=True))
+    jobs = {form: [(make_form, form, *digit) for digit in digits] for form in FORMS}
+    asked = [numbers(model, images[:, np.newaxis]) == labels for model in models.values()]
+    print_table("form", jobs, models, folder, asked)
 
 
 def try_scenes(count, seed, images, labels, models, folder):
@@ -582,7 +580,7 @@ def try_scenes(count, seed, images, labels, models, folder):
             generator = np.random.default_rng([seed, index, *kind.encode()])
             chosen = generator.choice(len(images), 15)
             jobs[kind].append((make_scene, kind, generator, images[chosen], labels[chosen]))
-    print_table("scenes", jobs, models, folder, share, lambda model: [True] * count)
+    print_table("scenes", jobs, models, folder)
 
 
 def write_example(path, images, labels):
@@ -603,43 +601,40 @@ def write_example(path, images, labels):
 def main():
     """Do what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "file", nargs="?", help="write the README's sheet to this .jpg or .png file"
-    )
-    parser.add_argument(
-        "--round-trip", type=int, default=0, help="how many digits to try as pictures"
-    )
-    parser.add_argument(
-        "--scenes", type=int, default=0, help="how many scenes of each kind to read"
-    )
+    number = partial(parser.add_argument, type=int, default=0)
+    parser.add_argument("file", nargs="?", help="write the README's sheet to this .jpg or .png")
+    number("--round-trip", help="how many digits to try as pictures")
+    number("--scenes", help="how many scenes of each kind to read")
+    number("--seed", help="different ones for a different seed")
     parser.add_argument("--model", nargs="+", default=["mnist_cnn.keras"], help="networks to try")
-    parser.add_argument("--seed", type=int, default=0, help="different ones for a different seed")
     parser.add_argument("--folder", help="where to keep the pictures that are not read correctly")
     arguments = parser.parse_args()
-    wanted = {try_forms: arguments.round_trip, try_scenes: arguments.scenes}
-    if not arguments.file and max(wanted.values()) < 1:
+    reads = max(arguments.round_trip, arguments.scenes) > 0
+    if not (arguments.file or reads):
         parser.error("give a file to write, or --round-trip or --scenes with a number")
     for folder in (pathlib.Path(arguments.file or "").parent, arguments.folder or "."):
         if not pathlib.Path(folder).is_dir():
             parser.error(f"there is no folder {folder}; make it first")
     if arguments.file and not cv2.haveImageWriter(arguments.file):
         parser.error(f"{arguments.file}: name a .jpg or .png file")
-    for path in arguments.model if max(wanted.values()) > 0 else []:
-        if not pathlib.Path(path).is_file():
-            parser.error(f"there is no model {path}; train one first, or name it with --model")
 
     import keras
 
     sys.path.append(str(pathlib.Path(__file__).parent.parent))
+    models = {}
+    for path in arguments.model if reads else []:
+        try:
+            models[path] = keras.saving.load_model(path, compile=False)
+        except (OSError, ValueError):
+            parser.error(f"{path}: there is no such model; train one, or name one with --model")
     (images, labels), test_digits = keras.datasets.mnist.load_data()
+    data = (arguments.seed, images[-5000:], labels[-5000:], models, arguments.folder)
     if arguments.file:
         write_example(arguments.file, *test_digits)
-    if max(wanted.values()) > 0:
-        models = {path: keras.saving.load_model(path, compile=False) for path in arguments.model}
-    for try_them, count in wanted.items():
-        if count > 0:
-            data = (images[-5000:], labels[-5000:], models, arguments.folder)
-            try_them(count, arguments.seed, *data)
+    if arguments.round_trip > 0:
+        try_forms(arguments.round_trip, *data)
+    if arguments.scenes > 0:
+        try_scenes(arguments.scenes, *data)
 
 
 if __name__ == "__main__":
