@@ -13,7 +13,7 @@ from PIL import Image
 
 import handwriting
 
-(_, _), (X_TEST, Y_TEST) = sample_digits.load_data()
+_, (X_TEST, _) = sample_digits.load_data()
 PLAIN = paper.as_bytes(paper.plain(X_TEST[1]))
 
 
@@ -77,7 +77,7 @@ def find_in_scenes(mnist, count):
 def test_as_many_digits_are_found_as_were_written_on_all_kinds_of_paper(mnist):
     written, found = find_in_scenes(mnist, count=1)
     same = [len(number) == len(images) for number, images in zip(written, found, strict=True)]
-    assert np.mean(same) >= 0.8, same
+    assert np.mean(same) >= 0.9, same
 
 
 @pytest.mark.long
