@@ -54,5 +54,9 @@ if __name__ == "__main__":
     if len(sys.argv) != 2 or not sys.argv[1].endswith(".npz"):
         sys.exit("usage: python tests/sample_digits.py FILE.npz")
     (x_train, y_train), (x_test, y_test) = load_data()
-    np.savez_compressed(sys.argv[1], x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+    try:
+        np.savez_compressed(sys.argv[1], **arrays)
+    except OSError as error:
+        sys.exit(f"{sys.argv[1]} cannot be written: {error.strerror}.")
     print(f"Saved {sys.argv[1]}")

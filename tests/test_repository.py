@@ -1,7 +1,6 @@
-"""The repository keeps its promises: layout, commands, links, snippets."""
+"""The README keeps its promises: files, options, commands, the program in it."""
 
 import re
-import subprocess
 
 import numpy as np
 import paper
@@ -13,25 +12,6 @@ from PIL import Image
 import handwriting
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def test_top_level_holds_nothing_else():
-    allowed = {
-        *("README.md", "requirements.txt", "colab.ipynb", "docs", "tests", "handwriting"),
-        *("train_ann.py", "train_cnn.py", "predict.py"),
-        *("plots.py", "drawing.py", "safe_load.py"),
-    }
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
-    if listed.returncode:
-        pytest.skip("this is not a git checkout")
-    names = {path.split("/")[0] for path in listed.stdout.splitlines()}
-    assert {name for name in names if not name.startswith(".")} <= allowed
-
-
-def test_ci_runs_the_test_command_of_the_readme():
-    commands = [line for line in README.splitlines() if "-m pytest" in line]
-    assert "pip install -r tests/requirements.txt" in commands[0], "CI takes the first such line"
-    assert "grep -m 1 -- '-m pytest' README.md" in (ROOT / ".ci" / "run").read_text()
 
 
 def test_files_and_links_named_in_the_readme_exist():
@@ -84,3 +64,18 @@ def test_both_training_scripts_differ_only_in_settings():
     titles = [re.findall("^# %% .*", path.read_text(), re.MULTILINE) for path in SCRIPTS.values()]
     assert titles[0] == titles[1]
     assert len(titles[0]) >= 7
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tests/sample_digits.py", "nowhere/digits.npz"],
+        ["tests/paper.py", "nowhere/number.jpg"],
+        ["tests/paper.py", "--scenes", "1", "--model", "nowhere.keras"],
+    ],
+)
+def test_a_missing_folder_or_model_is_named_in_one_sentence(run, arguments):
+    process = run(*arguments)
+    assert process.returncode in (1, 2)
+    assert "nowhere" in process.stderr.splitlines()[-1]
+    assert "Traceback" not in process.stderr
