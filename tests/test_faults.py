@@ -13,7 +13,6 @@ import sys
 import time
 
 import keras
-import matplotlib.figure
 import pytest
 from conftest import ENVIRONMENT, SCRIPTS, train_here, user_lines
 
@@ -125,15 +124,20 @@ def test_ctrl_c_ends_predict_in_one_line_with_status_130(
     predict_here, tmp_path, sample_npz, trained_cnn, monkeypatch
 ):
     (tmp_path / "predictions.png").write_bytes(b"earlier")
-
-    def interrupted(figure, path, **kwargs):
-        pathlib.Path(path).write_bytes(b"half")
-        signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", interrupted)
+    monkeypatch.setattr(pathlib.Path, "replace", lambda *_: signal.raise_signal(signal.SIGINT))
     process = predict_here("--data", sample_npz, "--model", trained_cnn.model_path)
     assert (process.returncode, process.stderr) == (130, "Interrupted.\n")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]
+
+
+@unix
+@pytest.mark.parametrize("package", ["argparse", "cv2", "tensorflow"])
+def test_ctrl_c_while_packages_are_imported(run, tmp_path, sample_npz, trained_cnn, package):
+    code = "import signal; signal.raise_signal(signal.SIGINT)"
+    (tmp_path / f"{package}.py").write_text(code)
+    arguments = "--data", sample_npz, "--model", trained_cnn.model_path
+    process = run("predict.py", *arguments, PYTHONPATH=str(tmp_path))
+    assert (process.returncode, process.stderr) == (130, "Interrupted.\n")
 
 
 @pytest.fixture(params=["refused", "silent"])
@@ -145,7 +149,9 @@ def broken_network(request, monkeypatch):
     monkeypatch.setattr(keras.datasets.mnist, "load_data", load_data)
     # The scripts wait for ten seconds; so that the test does not, a second passes in a tenth.
     set_timeout = socket.setdefaulttimeout
-    monkeypatch.setattr(socket, "setdefaulttimeout", lambda seconds: set_timeout(seconds / 10))
+    monkeypatch.setattr(
+        socket, "setdefaulttimeout", lambda seconds: set_timeout(seconds and seconds / 10)
+    )
     with socket.socket() as proxy:
         proxy.bind(("127.0.0.1", 0))
         if request.param == "silent":

@@ -1,8 +1,10 @@
 """`predict.py` on people's pictures: what it prints, the figure, the table, and how it fails."""
 
+import io
 import os
+import pathlib
 
-import keras
+import numpy as np
 import paper
 import pytest
 import sample_digits
@@ -11,15 +13,16 @@ from PIL import Image
 from test_predict import read_csv
 
 import handwriting
-import plots
+import predict
 
 (_, _), (X_TEST, Y_TEST) = sample_digits.load_data()
 
 
-def save_picture(path, *digits, **options):
-    """Write the test digits with these numbers in a row on paper, and save the picture."""
-    picture = paper.sheet(400, 240 + 150 * len(digits))
-    paper.write_number(picture, X_TEST[list(digits)], 60, 90, 200)
+def save_picture(path, *digits, lines=1, **options):
+    """Write the test digits with these numbers in lines on paper, and save the picture."""
+    picture = paper.sheet(400 * lines, 240 + 150 * len(digits))
+    for line in range(lines):
+        paper.write_number(picture, X_TEST[list(digits)], 60, 90 + 400 * line, 200)
     path.parent.mkdir(exist_ok=True, parents=True)
     Image.fromarray(paper.as_bytes(picture)).save(path, **options)
 
@@ -32,62 +35,94 @@ def predict_pictures(predict_here, trained_cnn):
     return run_predict
 
 
-def test_line_figure_and_table(predict_here, trained, tmp_path):
-    save_picture(tmp_path / "number.png", 0, 1, 2, 3)
+def test_lines_figure_and_table(predict_here, trained, tmp_path):
+    save_picture(tmp_path / "number.png", 0, 1, 2, 3, lines=2)
     process = predict_here("number.png", "--csv", "digits.csv", "--model", trained.model_path)
     assert (process.returncode, process.stderr) == (0, "")
     digits = handwriting.read_picture(tmp_path / "number.png").digits
     probabilities = probabilities_by_keras(trained.model_path, [digit.image for digit in digits])
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    number = "".join(map(str, predicted))
-    line = f"number.png: {number} (least sure: {plots.percent(confidence.min())})"
+    number = "{}{}{}{} {}{}{}{}".format(*predicted)
+    line = f"number.png: {number} (least sure: {handwriting.percent(confidence.min())})"
     assert process.stdout.splitlines() == [line, "Saved predictions.png"]
     rows = read_csv(tmp_path / "digits.csv")
-    assert len(rows) == 4
+    assert len(rows) == 8
     for i, (row, digit) in enumerate(zip(rows, digits, strict=True)):
-        assert (row["image"], row["position"], row["original"]) == ("number.png", str(i), "")
+        assert (row["image"], row["line"], row["position"]) == ("number.png", str(i // 4), str(i))
         box = [int(row[key]) for key in ("left", "top", "width", "height")]
         assert box == [digit.left, digit.top, digit.width, digit.height]
-        assert int(row["predicted"]) == predicted[i]
+        assert (row["original"], int(row["predicted"])) == ("", predicted[i])
         assert float(row["confidence"]) == pytest.approx(confidence[i], abs=1e-5)
 
 
-def test_folders_named_0_to_9_are_labels(predict_pictures, tmp_path):
-    for i in range(4):
-        save_picture(tmp_path / "mine" / str(Y_TEST[i]) / f"{i}.png", i)
+def test_a_folder_named_0_to_9_tells_the_class_of_each_digit(predict_pictures, tmp_path):
+    save_picture(tmp_path / "mine" / "7" / "one.png", 0)
+    save_picture(tmp_path / "mine" / "7" / "several.png", 0, 1)
     save_picture(tmp_path / "mine" / "with space é 数 $x$.jpg", 0, 1)
-    (tmp_path / "mine" / "notes.txt").write_text("not a picture, and not named as one")
+    (tmp_path / "mine" / "7" / "notes.txt").write_text("not a picture, and not named as one")
+    (tmp_path / "mine" / ".venv").mkdir()
+    save_picture(tmp_path / "mine" / ".venv" / "0.png", 0)
     (tmp_path / "mine" / "again").symlink_to(tmp_path / "mine")
-    process = predict_pictures("mine", "--csv", "digits.csv")
-    assert (process.returncode, process.stderr) == (0, "")
-    rows = read_csv(tmp_path / "digits.csv")
-    names = [f"mine/{Y_TEST[i]}/{i}.png" for i in range(4)] + 2 * ["mine/with space é 数 $x$.jpg"]
-    assert [row["image"] for row in rows] == sorted(names)
-    for row in rows:
-        folder = row["image"].split("/")[1]
-        assert row["original"] == (folder if len(folder) == 1 else "")
-    right = sum(row["original"] == row["predicted"] for row in rows)
-    line = f"{right} of 4 labelled pictures read right ({plots.percent(right / 4)})."
-    assert line in process.stdout.splitlines()
+    for name, paths in {
+        "mine": [*3 * ["mine/7"], *2 * ["mine"]],
+        "mine/7": 3 * ["mine/7"],
+        "mine/7/one.png": ["mine/7"],
+    }.items():
+        process = predict_pictures(name, "--csv", "digits.csv")
+        assert (process.returncode, process.stderr) == (0, "")
+        rows = read_csv(tmp_path / "digits.csv")
+        assert [os.path.dirname(row["image"]) for row in rows] == paths
+        labelled = [row for row in rows if "7/" in row["image"]]
+        assert {row["original"] for row in labelled} == {"7"}
+        assert {row["original"] for row in rows if row not in labelled} <= {""}
+        correct = sum(row["predicted"] == "7" for row in labelled)
+        assert f"{correct} of {len(labelled)} labelled digits are correct" in process.stdout
 
 
-def test_many_pictures_make_pages_a_progress_bar_and_one_batch(
-    predict_pictures, tmp_path, monkeypatch
-):
-    for i in range(13):
-        save_picture(tmp_path / "photos" / f"{i:02}.png", i)
-    calls, predict = [], keras.Model.predict_on_batch
-    monkeypatch.setattr(
-        keras.Model, "predict_on_batch", lambda *args: calls.append(1) or predict(*args)
-    )
-    process = predict_pictures("photos")
-    assert process.returncode == 0, process.stderr
-    assert len(calls) == 1
-    assert "13/13" in process.stdout
-    assert {path.name for path in tmp_path.glob("*.png")} == {
-        "predictions.png",
-        "predictions-2.png",
-    }
+def test_the_working_folder_tells_no_class(trained_cnn, tmp_path, monkeypatch, capsys):
+    save_picture(tmp_path / "7" / "phone.png", 0)
+    monkeypatch.chdir(tmp_path / "7")
+    assert predict.main(["phone.png", "--model", str(trained_cnn.model_path)]) == 0
+    assert "labelled" not in capsys.readouterr().out
+
+
+def test_its_own_figures_are_not_pictures(predict_pictures, tmp_path):
+    save_picture(tmp_path / "number.png", 0, 1)
+    first, second = (predict_pictures(".").stdout for _ in range(2))
+    assert first == second
+    before = (tmp_path / "predictions.png").read_bytes()
+    process = predict_pictures("predictions.png")
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr.startswith("predictions.png: this is one of this project's own figures")
+    assert (tmp_path / "predictions.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("given", ["predictions.png", "link.png"])
+def test_no_picture_is_ever_overwritten(predict_pictures, tmp_path, given):
+    for name in ("predictions.png", "partial-predictions.png"):
+        save_picture(tmp_path / name, 0)
+    (tmp_path / "link.png").symlink_to("predictions.png")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    process = predict_pictures(given)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr.startswith("predictions.png is one of the pictures and would be")
+    assert predict_pictures("partial-predictions.png", "--output", "new.png").returncode == 0
+    (tmp_path / "new.png").unlink()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_pattern_is_expanded_and_a_progress_bar_needs_a_terminal(predict_pictures, tmp_path):
+    for name in ("a.png", "b.png", "c[1].png"):
+        save_picture(tmp_path / name, 0)
+    process = predict_pictures("?.png", "c[1].png")
+    assert (process.returncode, process.stderr) == (0, ""), "no bar in a pipe"
+    assert [line.split(":")[0] for line in process.stdout.splitlines()[:3]] == [
+        *("a.png", "b.png", "c[1].png")
+    ]
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    assert list(predict.with_progress("abc", 3, "pictures", screen)) == list("abc")
+    assert screen.getvalue().endswith("] 3/3 pictures\n")
 
 
 def test_bad_pictures_are_reported_and_the_others_still_read(predict_pictures, tmp_path):
@@ -97,10 +132,8 @@ def test_bad_pictures_are_reported_and_the_others_still_read(predict_pictures, t
     (photos / "text.png").write_text("I am a text.")
     (photos / "empty.jpg").touch()
     (photos / "cut.png").write_bytes((photos / "good.png").read_bytes()[:5_000])
-    (photos / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     Image.new("RGB", (300, 300)).save(photos / "drawing.gif")
-    blank = Image.new("L", (600, 400), 240)
-    blank.save(photos / "blank.png")
+    Image.new("L", (600, 400), 240).save(photos / "blank.png")
     good = Image.open(photos / "good.png")
     good.save(photos / "pages.tiff", save_all=True, append_images=[good.copy()])
     (photos / "broken.png").symlink_to("nowhere.png")
@@ -108,10 +141,9 @@ def test_bad_pictures_are_reported_and_the_others_still_read(predict_pictures, t
     process = predict_pictures("photos", "missing.png", "nothing", "--csv", "digits.csv")
     assert process.returncode == 1
     says = {
-        "photos/text.png": "not a picture that can be read (PNG, JPEG, BMP, WebP or TIFF)",
+        "photos/text.png": "not a picture that can be read (PNG, JPEG, BMP, WebP, TIFF, HEIC)",
         "photos/empty.jpg": "the file is empty",
         "photos/cut.png": "cut short",
-        "photos/phone.heic": "HEIC",
         "photos/drawing.gif": "not a picture that can be read",
         "photos/blank.png": "no digit was found",
         "photos/pages.tiff": "only the first picture in it is read",
@@ -127,20 +159,26 @@ def test_bad_pictures_are_reported_and_the_others_still_read(predict_pictures, t
     assert read == ["photos/good.jpg", "photos/good.png", "photos/pages.tiff"]
 
 
-def test_where_nothing_can_be_read_nothing_is_saved(predict_pictures, tmp_path):
-    (tmp_path / "text.png").write_text("I am a text.")
-    process = predict_pictures("text.png")
-    assert (process.returncode, process.stdout) == (1, "")
-    assert len(process.stderr.splitlines()) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["text.png"]
+def test_an_iphones_photo_is_read_upright(tmp_path, monkeypatch):
+    """The file holds a 7 that lies on its side, and the note to turn it once."""
+    path = pathlib.Path(__file__).parent / "seven.heic"
+    (digit,) = handwriting.read_picture(path).digits
+    assert digit.height > 1.2 * digit.width
+    monkeypatch.setattr(handwriting.picture, "pi_heif", None)
+    with pytest.raises(ValueError, match="Export it as JPEG"):
+        handwriting.read_picture(path)
 
 
-def test_a_picture_is_never_overwritten(predict_pictures, tmp_path):
-    save_picture(tmp_path / "predictions.png", 0)
-    os.symlink("predictions.png", tmp_path / "link.png")
-    before = (tmp_path / "predictions.png").read_bytes()
-    process = predict_pictures("link.png")
-    assert process.returncode == 1
-    (line,) = process.stderr.splitlines()
-    assert line == "predictions.png would be overwritten: choose another --output or --csv."
-    assert (tmp_path / "predictions.png").read_bytes() == before
+def test_an_array_may_be_gray_rgb_rgba_or_floats():
+    picture = paper.sheet(200, 200, 3 * [0.9])
+    paper.write(picture, X_TEST[0], 50, 50, 100, 3 * [0.1])
+    gray = paper.as_bytes(picture)[..., 0]
+    (expected,) = handwriting.read_digits(np.stack(3 * [gray], axis=2))
+    opaque = np.full_like(gray, 255)
+    rgba = np.stack([*3 * [gray], opaque], axis=2)
+    for array in (gray, gray[..., np.newaxis], rgba, gray / 255, np.int64(gray)):
+        (digit,) = handwriting.read_digits(array)
+        np.testing.assert_array_equal(digit.image, expected.image)
+    for array in (gray[0], gray[np.newaxis], np.float32(gray), gray / -255, gray[:0], "7.png"):
+        with pytest.raises(ValueError, match="A picture is an array of shape"):
+            handwriting.read_digits(array)
