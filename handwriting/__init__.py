@@ -1,9 +1,8 @@
 """From a picture of handwriting to digits as MNIST has them.
 
-The story, one module a step (`files` finds the pictures in folders before it begins, and `images`
-has tools that several steps use):
+The story, one module a step (`images` has tools that several steps use):
 
-1. `picture`: open any picture file, and turn it upright.
+1. `picture`: find the picture files that a user means, open any of them, and turn it upright.
 2. `page`: find the page in the picture.
 3. `ink`: measure how much ink is on each pixel of the page.
 4. `pieces`: find connected pieces of ink; they tell what this page's pen is like.
@@ -28,12 +27,11 @@ import os
 import numpy as np
 
 from handwriting.digits import find_digits
-from handwriting.files import find_pictures
 from handwriting.images import resize
 from handwriting.ink import measure_ink, separate_from_grain
 from handwriting.mnist_form import to_mnist_form
 from handwriting.page import find_page
-from handwriting.picture import load_picture
+from handwriting.picture import as_picture, find_pictures, load_picture
 from handwriting.pieces import find_pen_strokes
 from handwriting.ruling import remove_ruled_lines
 
@@ -153,7 +151,7 @@ def read_picture(path):
     """Find every digit in a picture file.
 
     Args:
-        path: path of a PNG, JPEG, BMP, WebP or TIFF file.
+        path: path of a picture file, for example a photo.
 
     Returns:
         A `Reading`.
@@ -196,13 +194,18 @@ def read_digits(picture):
     """Find every digit in a picture.
 
     Args:
-        picture: uint8 array of shape `(height, width, 3)`, RGB, upright.
+        picture: array of shape `(height, width)`, gray, or `(height, width, 3)` or
+            `(height, width, 4)`, RGB or RGBA, upright: whole numbers from 0 to 255, or floats
+            from 0 to 1.
 
     Returns:
         A list of `Digit` in reading order: lines from top to bottom, each from left to right.
         Empty where there is no ink.
+
+    Raises:
+        ValueError: it is not such an array; the message is for the user.
     """
-    return find_page_and_digits(picture)[0]
+    return find_page_and_digits(as_picture(picture))[0]
 
 
 def find_page_and_digits(picture):
