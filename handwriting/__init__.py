@@ -213,7 +213,7 @@ def find_page_and_digits(picture):
     page, (page_left, page_top), scale, outline = find_page(picture)
     ink = measure_ink(page)
     smooth, faint = separate_from_grain(ink)
-    strokes = remove_ruled_lines(find_pen_strokes(smooth, faint), faint, smooth)
+    strokes = find_pen_strokes(smooth, remove_ruled_lines(faint, smooth))
     lines, labels = find_digits(smooth, strokes)
     digits = []
     for line, piece in ((line, piece) for line, pieces in enumerate(lines) for piece in pieces):

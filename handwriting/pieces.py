@@ -5,6 +5,23 @@ import dataclasses
 import cv2
 import numpy as np
 
+from handwriting.images import odd, stroke_width
+
+
+@dataclasses.dataclass
+class Pen:
+    """What the writing on a page is like, on average.
+
+    Attributes:
+        ink: how dark it is in the middle of a stroke, from 0 to 255.
+        stroke: the width of its strokes in pixels.
+        height: the height of its digits in pixels.
+    """
+
+    ink: float
+    stroke: float
+    height: int
+
 
 @dataclasses.dataclass
 class Piece:
@@ -96,20 +113,26 @@ def find_pieces(ink, mask):
     return pieces, labels
 
 
-def find_pen_strokes(ink, faint):
-    """Keep the ink that is as dark as what the pen of this page leaves.
+def find_pen_strokes(ink, mask):
+    """Keep the ink that the pen of this page left.
+
+    Strokes are soft where they are narrow or fast: paler ink counts where there is dark ink beside
+    it, which shadows, folds of the paper and ruled lines do not have.
 
     Args:
         ink: uint8 array of shape `(height, width)`, from `separate_from_grain`.
-        faint: uint8 array of the same shape, 1 where there may be ink, from the same.
+        mask: uint8 array of the same shape, 1 where there may be ink, 0 elsewhere.
 
     Returns:
         uint8 array of the same shape, 1 on the pen's strokes, 0 elsewhere.
     """
-    pieces, _ = find_pieces(ink, faint)
+    pieces, _ = find_pieces(ink, mask)
     if not pieces:
-        return np.zeros_like(faint)
-    return faint & (ink > 0.3 * typical_ink(pieces))
+        return np.zeros_like(mask)
+    pen = typical_ink(pieces)
+    dark = np.uint8(ink > 0.3 * pen) & mask
+    beside = cv2.dilate(dark, np.ones(2 * [odd(stroke_width(dark) / 2)], np.uint8))
+    return mask & beside & (ink > 0.15 * pen)
 
 
 def drop_frames(pieces):
@@ -138,18 +161,22 @@ def is_border(piece, pieces):
     return inside > 0.1 * piece.mass
 
 
+def measure_pen(pieces, labels):
+    """Measure the pen with which most of the ink in the pieces was written."""
+    ink = typical_ink(pieces)
+    # Flat pieces, such as what is left of ruled lines, do not count where there are others.
+    upright = [piece for piece in pieces if piece.is_upright] or pieces
+    height = at_share_of_ink(0.5, upright, lambda piece: -piece.height).height
+    large = [piece for piece in upright if piece.height > 0.4 * height]
+    for piece in large:
+        piece.stroke = stroke_width(piece.mask(labels))
+    stroke = at_share_of_ink(0.5, large, lambda piece: piece.stroke).stroke
+    return Pen(ink, stroke, height)
+
+
 def typical_ink(pieces):
     """Return the ink of the pen, from 0 to 255: three quarters of all ink is paler."""
     return at_share_of_ink(0.75, pieces, lambda piece: piece.peak).peak
-
-
-def typical_height(pieces):
-    """Return the height of digits in pixels: half of the ink is in pieces at least as high.
-
-    Flat pieces, such as what is left of ruled lines, do not count where there are others.
-    """
-    upright = [piece for piece in pieces if piece.is_upright] or pieces
-    return at_share_of_ink(0.5, upright, lambda piece: -piece.height).height
 
 
 def at_share_of_ink(share, pieces, key):

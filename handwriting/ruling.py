@@ -12,24 +12,23 @@ from handwriting.pieces import find_pieces
 MAX_LINES = 100
 
 
-def remove_ruled_lines(mask, faint, ink):
+def remove_ruled_lines(mask, ink):
     """Take away lines from edge to edge, both ways, and lines under several digits.
 
     Args:
-        mask: uint8 array of shape `(height, width)`, 1 on the pen's strokes, 0 elsewhere.
-        faint: uint8 array of the same shape, 1 where there may be ink, 0 elsewhere.
+        mask: uint8 array of shape `(height, width)`, 1 where there may be ink, 0 elsewhere.
         ink: uint8 array of the same shape, from `separate_from_grain`.
 
     Returns:
         The mask without lines, of the same shape.
     """
-    mask = remove_horizontal_lines(mask, faint, ink)
-    transposed = [np.ascontiguousarray(image.T) for image in (mask, faint, ink)]
+    mask = remove_horizontal_lines(mask, ink)
+    transposed = [np.ascontiguousarray(image.T) for image in (mask, ink)]
     mask = np.ascontiguousarray(remove_horizontal_lines(*transposed).T)
     return remove_underlines(mask, ink)
 
 
-def remove_horizontal_lines(mask, faint, ink):
+def remove_horizontal_lines(mask, ink):
     """Take away thin lines that run from the left edge to the right.
 
     A line is removed where it is as thin and as pale as along the rest of its length: what is
@@ -37,11 +36,11 @@ def remove_horizontal_lines(mask, faint, ink):
     """
     # A line ends where the dark side of a photo begins: most of a column there is dark, while
     # handwriting and ruled lines leave most of the paper free.
-    lit = np.flatnonzero(faint.mean(axis=0) < 0.3)
+    lit = np.flatnonzero(mask.mean(axis=0) < 0.3)
     if not len(lit):
         return mask
     inner = (slice(None), slice(lit[0], lit[-1] + 1))
-    whole, faint, ink = mask.copy(), faint[inner], ink[inner]
+    whole, faint, ink = mask.copy(), mask[inner], ink[inner]
     mask = whole[inner]  # A view: what is removed from it is removed from `whole`.
     height, width = mask.shape
     # Lines slope and bend in photos, but short pieces of them are level. Thickened by a pixel
@@ -145,6 +144,6 @@ def remove_underlines(mask, ink):
             own = piece.mask(labels)
             window = (slice(piece.top, piece.bottom), slice(piece.left, piece.right))
             padded = np.pad(own, margin)
-            kept = remove_horizontal_lines(padded, padded, np.pad(ink[window], margin))
+            kept = remove_horizontal_lines(padded, np.pad(ink[window], margin))
             mask[window] &= ~own | kept[piece.height : -piece.height]
     return mask
