@@ -148,15 +148,15 @@ result = f"Test accuracy: {accuracy:.2%} ± {margin:.2%} ({correct} of {count})"
 
 # %% Learning curves
 figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-curves = {"accuracy": ("training (augmented)", "C0o-"), "val_accuracy": ("validation", "C1s--")}
-for name, offset in zip(
-    sorted(curves, key=lambda name: history.history[name][-1]), (2, -10), strict=True
+epochs = range(1, len(history.history["loss"]) + 1)
+for name, label, style, labelled in (
+    ("accuracy", "training (augmented)", "C0o-", 0),
+    ("val_accuracy", "validation", "C1s--", -1),
 ):
-    label, style = curves[name]
     error = 100 - 100 * np.array(history.history[name])
-    axis.semilogy(range(1, len(error) + 1), error, style)
-    end = len(error), error[-1]
-    axis.annotate(label, end, (8, offset), textcoords="offset points", color=style[:2])
+    axis.semilogy(epochs, error, style)
+    point = epochs[labelled], error[labelled]
+    axis.annotate(f"   {label}", point, color=style[:2], va="center")
 axis.set(title=result, xlabel="epoch", ylabel="error in %")
 axis.xaxis.get_major_locator().set_params(integer=True)
 axis.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
