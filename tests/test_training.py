@@ -15,7 +15,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import scipy.ndimage
-from conftest import ENVIRONMENT, SCRIPTS, probabilities_by_keras, train_here
+from conftest import ENVIRONMENT, SCRIPTS, probabilities_by_keras, train_here, user_lines
 from test_faults import full_disk
 
 SHORT = ["--epochs", 1, "--batch-size", 64]
@@ -209,9 +209,7 @@ def test_a_diverging_training_saves_nothing(tmp_path, sample_npz):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-@pytest.mark.parametrize(
-    "moment", [r"import time: .* numpy$", r"import time: .* keras$", "Epoch 2/"]
-)
+@pytest.mark.parametrize("moment", ["import time: .* numpy$", "import time: .* keras$", "Epoch 2/"])
 def test_ctrl_c_is_one_line_and_status_130_from_the_imports_on(moment, tmp_path, sample_npz):
     (tmp_path / "mnist_cnn.keras").write_bytes(b"earlier")
     command = [sys.executable, "-u", "-X", "importtime", SCRIPTS["cnn"], "--data", sample_npz]
@@ -225,9 +223,9 @@ def test_ctrl_c_is_one_line_and_status_130_from_the_imports_on(moment, tmp_path,
     )
     assert any(re.match(moment, line) for line in process.stdout)
     process.send_signal(signal.SIGINT)
-    rest = [line for line in process.communicate(timeout=60)[0].splitlines() if line]
+    rest = user_lines(process.communicate(timeout=60)[0])
     assert process.returncode == 130
-    assert rest[-1] == "Interrupted."
+    assert [line for line in rest if not line.startswith("import time")][-1] == "Interrupted."
     assert "Traceback" not in "".join(rest)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]
 
