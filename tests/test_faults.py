@@ -63,7 +63,9 @@ def broken_network(request, monkeypatch):
     monkeypatch.setattr(keras.datasets.mnist, "load_data", load_data)
     # The scripts wait for ten seconds; so that the test does not, a second passes in a tenth.
     set_timeout = socket.setdefaulttimeout
-    monkeypatch.setattr(socket, "setdefaulttimeout", lambda seconds: set_timeout(seconds / 10))
+    monkeypatch.setattr(
+        socket, "setdefaulttimeout", lambda seconds: set_timeout(seconds and seconds / 10)
+    )
     with socket.socket() as proxy:
         proxy.bind(("127.0.0.1", 0))
         if request.param == "silent":
