@@ -31,7 +31,10 @@ if not 0 <= settings.seed < 2**32 or settings.output.suffix != ".keras":
 picture = settings.output.with_suffix(".png")
 if settings.output.is_dir() or picture.is_dir() or not os.access(f"{picture.parent}/", os.W_OK):
     sys.exit(f"Cannot write {settings.output} and {picture}: choose files that you can write.")
-signal.signal(signal.SIGINT, lambda *_: parser.exit(130, "\nInterrupted.\n"))  # Ctrl-C.
+if (
+    is_script and "IPython" not in sys.modules
+):  # Ctrl-C ends it at once; a notebook has its own way.
+    signal.signal(signal.SIGINT, lambda *_: os.write(2, b"\nInterrupted.\n") and os._exit(130))
 
 # %% Data
 os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}  # "3": less chatter.
