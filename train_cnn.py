@@ -31,9 +31,7 @@ if not 0 <= settings.seed < 2**32 or settings.output.suffix != ".keras":
 picture = settings.output.with_suffix(".png")
 if settings.output.is_dir() or picture.is_dir() or not os.access(f"{picture.parent}/", os.W_OK):
     sys.exit(f"Cannot write {settings.output} and {picture}: choose files that you can write.")
-if (
-    is_script and "IPython" not in sys.modules
-):  # Ctrl-C ends it at once; a notebook has its own way.
+if "IPython" not in sys.modules:  # Ctrl-C ends it at once; a notebook has its own way.
     signal.signal(signal.SIGINT, lambda *_: os.write(2, b"\nInterrupted.\n") and os._exit(130))
 
 # %% Data
@@ -54,10 +52,9 @@ try:
     else:
         (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
     for x, y in ((x_train, y_train), (x_test, y_test)):
-        if len(x) < 2:
-            raise ValueError("it needs two images or more")
-        if x.dtype != np.uint8 or x.shape != (*y.shape, 28, 28) or not 0 <= y.min() <= y.max() <= 9:
-            raise ValueError("it needs uint8 images (n, 28, 28) and n labels from 0 to 9")
+        fits = x.dtype == np.uint8 and x.shape == (*y.shape, 28, 28) and len(x) > 1
+        if not fits or not {*y} <= {*range(10)}:
+            raise ValueError("it needs uint8 images (n, 28, 28) and n labels from 0 to 9, n > 1")
 except ImportError as error:
     sys.exit(f"{error}: install the packages first (see README.md, Start).")
 except Exception as error:
@@ -152,15 +149,11 @@ result = f"Test accuracy: {accuracy:.2%} ± {margin:.2%} ({correct} of {count})"
 
 # %% Learning curves
 figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-epochs = range(1, len(history.history["loss"]) + 1)
-for name, label, style, labelled in (
-    ("accuracy", "training (augmented)", "C0o-", 0),
-    ("val_accuracy", "validation", "C1s--", -1),
-):
-    error = np.maximum(100 - 100 * np.array(history.history[name]), 0.01)  # No log of zero.
-    axis.semilogy(epochs, error, style)
-    point = epochs[labelled], error[labelled]
-    axis.annotate(f"   {label}", point, color=style[:2], va="center")
+for name, label, style in (("", "training", "C0o-"), ("val_", "validation", "C1s--")):
+    error = np.maximum(100 - 100 * np.array(history.history[f"{name}accuracy"]), 0.01)
+    axis.semilogy(range(1, len(error) + 1), error, style)
+    axis.annotate(f"   {label}", (len(error), error[-1]), color=style[:2], va="center")
+axis.spines[["top", "right"]].set_visible(False)
 axis.set(title=result, xlabel="epoch", ylabel="error in %")
 axis.xaxis.get_major_locator().set_params(integer=True)
 axis.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
@@ -173,11 +166,11 @@ if "inline" in plt.get_backend():
 partial = settings.output.with_name(f"partial-{settings.output.name}")
 try:
     model.save(partial)
+    partial.replace(settings.output)  # Only now, when it is whole, is an earlier model lost.
     figure.savefig(partial.with_suffix(".png"), metadata={"Title": "Learning curves"})
     partial.with_suffix(".png").replace(picture)
-    partial.replace(settings.output)  # Only now, when all is well, is an earlier model lost.
 except OSError as error:
-    sys.exit(f"Cannot save {settings.output}: {error}")
+    sys.exit(f"Cannot save {settings.output} and {picture}: {error}")
 if hasattr(sys.stdout, "reconfigure"):
     sys.stdout.reconfigure(errors="replace")  # A console that has no ± shows a ?.
 print(f"{result}\nSaved {settings.output}")
