@@ -24,7 +24,7 @@ def find_digits(ink, mask):
     if not pieces:
         return [], labels
     pen = measure_pen(pieces, labels)
-    pieces = [piece for piece in pieces if piece.peak >= 0.6 * pen.ink]
+    pieces = [piece for piece in pieces if piece.peak >= 0.5 * pen.ink]
     digits = keep_digits(join_pieces(pieces, labels, pen), labels, pen)
     return lines_of_writing(digits), labels
 
@@ -61,7 +61,7 @@ def belong_together(piece, host, labels, pen):
     return (
         (above or hangs)
         and together.width < together.height < 2 * pen.height
-        and distance_between(piece, host, labels) < pen.stroke
+        and distance_between(piece, host, labels) < 1.5 * pen.stroke
     )
 
 
@@ -87,7 +87,7 @@ def keep_digits(pieces, labels, pen):
     digits = [
         piece
         for piece in large
-        if 0.4 * pen.stroke < stroke_width(piece.mask(labels)) < 2 * pen.stroke
+        if 0.4 * pen.stroke < stroke_width(piece.mask(labels)) < 1.6 * pen.stroke
         and (
             not (has_free and piece.edge_pixels)
             or piece.peak > 0.7 * pen.ink
