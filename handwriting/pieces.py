@@ -163,27 +163,26 @@ def is_border(piece, pieces):
 
 def measure_pen(pieces, labels):
     """Measure the pen with which most of the ink in the pieces was written."""
-    ink = typical_ink(pieces)
     # Flat pieces, such as what is left of ruled lines, do not count where there are others.
     upright = [piece for piece in pieces if piece.is_upright] or pieces
-    height = at_share_of_ink(0.5, upright, lambda piece: -piece.height).height
+    height = at_share_of_ink(0.5, upright, lambda piece: piece.height)
     large = [piece for piece in upright if piece.height > 0.4 * height]
-    for piece in large:
-        piece.stroke = stroke_width(piece.mask(labels))
-    stroke = at_share_of_ink(0.5, large, lambda piece: piece.stroke).stroke
-    return Pen(ink, stroke, height)
+    stroke = at_share_of_ink(0.5, large, lambda piece: stroke_width(piece.mask(labels)))
+    return Pen(typical_ink(pieces), stroke, height)
 
 
 def typical_ink(pieces):
     """Return the ink of the pen, from 0 to 255: three quarters of all ink is paler."""
-    return at_share_of_ink(0.75, pieces, lambda piece: piece.peak).peak
+    return at_share_of_ink(0.75, pieces, lambda piece: piece.peak)
 
 
-def at_share_of_ink(share, pieces, key):
-    """Return the piece up to which, in the order of `key`, a share of the ink is."""
-    ordered = sorted(free_pieces(pieces), key=key)
-    mass = np.cumsum([piece.mass for piece in ordered])
-    return ordered[np.searchsorted(mass, share * mass[-1])]
+def at_share_of_ink(share, pieces, measure):
+    """Return the measure of the piece up to which, in its order, a share of the ink is."""
+    pieces = free_pieces(pieces)
+    measures = np.array([measure(piece) for piece in pieces])
+    order = np.argsort(measures)
+    mass = np.cumsum([pieces[i].mass for i in order])
+    return measures[order][np.searchsorted(mass, share * mass[-1])]
 
 
 def free_pieces(pieces):
