@@ -254,10 +254,10 @@ def number(
     written = [
         write_line(generator, images[count * i :][:count], size, pen, **line) for i in range(lines)
     ]
+    # Below one another, from the left, with room between the lines.
     across, leading = max(line.shape[1] for line in written), int(0.6 * size)
-    ink = np.vstack(
-        [np.pad(line, ((leading, 0), (0, across - line.shape[1]))) for line in written]
-    )[leading:]
+    margins = [((0, leading), (0, across - line.shape[1])) for line in written]
+    ink = np.vstack([np.pad(*line) for line in zip(written, margins, strict=True)])[:-leading]
     scale = min(1, *0.85 * shape / ink.shape)
     ink = cv2.resize(ink, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     ink *= 1 - grain * generator.random(ink.shape, np.float32)
@@ -316,14 +316,10 @@ def hold(generator, photo):
     height, width = photo.shape[:2]
     left, _, across, _ = ink_box(photo)
     room = max(left, width - left - across)
-    radius, reach, row = generator.uniform((0.07, 0, 0.2), (0.12, 0.08, 1)) * (
-        height,
-        width,
-        height,
-    )
-    tip = int(min(reach, room - radius - 20)), int(row)
+    radius, row = np.int32(generator.uniform((0.07, 0.2), (0.12, 1)) * height)
+    tip = int(min(generator.uniform(0, 0.08) * width, room - radius - 20))
     thumb = np.zeros((height, width), np.float32)
-    cv2.line(thumb, (-width // 4, int(row + 0.15 * height)), tip, 1, int(2 * radius))
+    cv2.line(thumb, (-width // 4, int(row + 2 * radius)), (tip, int(row)), 1, int(2 * radius))
     if room > left:
         thumb = thumb[:, ::-1]
     skin = np.float32([0.85, 0.62, 0.5]) * generator.uniform(0.35, 1)
@@ -396,16 +392,12 @@ def screenshot(generator, page):
 def crop(generator, page):
     """Crop a digit as tightly as people do, or through its strokes, and make that small."""
     left, top, width, height = ink_box(page)
-    size = max(width, height)
-    side = size * generator.uniform(0.95, 1.5)
-    corner = np.array([left, top]) + (np.array([width, height]) - side) * generator.uniform(
-        0.3, 0.7
-    )
-    x, y = np.maximum(0, corner).astype(int)
-    page = page[y : y + int(side), x : x + int(side)]
+    side = int(max(width, height) * generator.uniform(0.95, 1.5))
+    off = generator.uniform(0.3, 0.7, 2)
+    left, top = (max(0, int(x)) for x in (left, top) + off * ((width, height) - np.float64(side)))
     pixels = int(generator.choice([28, 28, 28, generator.integers(50, 400)]))
-    page = cv2.resize(page, (pixels, pixels), interpolation=cv2.INTER_AREA)
-    return screenshot(generator, page)
+    square = page[top : top + side, left : left + side]
+    return screenshot(generator, cv2.resize(square, 2 * [pixels], interpolation=cv2.INTER_AREA))
 
 
 digit = partial(number, count=(1, 1), size=(0.25, 0.75))
