@@ -15,8 +15,7 @@ import time
 import keras
 import pytest
 from conftest import ENVIRONMENT, SCRIPTS, train_here, user_lines
-
-import predict
+from matplotlib.figure import Figure
 
 unix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals and limits")
 
@@ -112,7 +111,7 @@ def test_a_full_disk_keeps_the_earlier_figure(
     predict_here, tmp_path, sample_npz, trained_cnn, monkeypatch
 ):
     (tmp_path / "predictions.png").write_bytes(b"earlier")
-    monkeypatch.setattr(predict, "write_whole", full_disk()(predict.write_whole))
+    monkeypatch.setattr(Figure, "savefig", full_disk()(Figure.savefig))
     process = predict_here("--data", sample_npz, "--model", trained_cnn.model_path)
     assert process.returncode == 1
     (line,) = process.stderr.splitlines()
@@ -174,5 +173,5 @@ def test_without_a_network_there_is_one_sentence(
     process = predict_here("--model", trained_cnn.model_path)
     assert process.returncode == 1
     (line,) = process.stderr.splitlines()
-    assert re.match("Cannot load MNIST: .*(URL fetch failure|timed out)", line)
+    assert re.match(r"Cannot load MNIST \(.*\): .*(URL fetch failure|timed out)", line)
     assert not list(tmp_path.iterdir())
