@@ -11,6 +11,8 @@ import io
 import logging
 import os
 import stat
+import subprocess
+import sys
 import time
 import warnings
 
@@ -36,12 +38,12 @@ KINDS = {
 FORMATS = [{"HEIC": "HEIF"}.get(kind, kind.upper()) for kind in KINDS]  # As Pillow names them.
 # In a folder, two kinds that cannot be read are reported, so they are not silently skipped.
 ENDINGS = (*sum(KINDS.values(), []), ".avif", ".gif")
-HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 FIGURE_TITLES = ("Learning curves", "Predictions", "Explanation", "Drawing")
 MAX_BYTES = 200_000_000
 # No phone takes larger pictures by default. A side of a JPEG has at most 65,535 pixels.
 MAX_PIXELS, MAX_SIDE = 64_000_000, 65_535
-MAX_SECONDS = 10  # Of CPU time; an ordinary picture of that size takes two or three.
+# Of CPU time, and of waiting for a HEIC; an ordinary picture of that size takes two or three.
+MAX_SECONDS, MAX_WAIT = 10, 30
 
 # What is wrong with a picture is said once, in a `ValueError`.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -62,35 +64,30 @@ def find_pictures(names):
         to it, in alphabetical order), and a line for each name that stands for no picture.
     """
     paths, problems = [], []
+
+    def report(error):
+        problems.append(f"{error.filename}: {error.strerror}.")
+
     for pattern in names:
         found = [] if os.path.lexists(pattern) else sorted(glob.glob(pattern))
         for name in found or [pattern]:
+            files = [name]
             if os.path.isdir(name):
-                inside, closed = pictures_in(name)
-                paths += inside
-                problems += [f"{error.filename}: {error.strerror}." for error in closed]
-                if not inside and not closed:
-                    problems.append(f"{name}: there are no pictures in this folder.")
-            elif read_labels(name):
-                problems.append(
-                    f"{name}: this is one of this project's own figures, not a picture of digits."
-                )
-            else:
-                paths.append(name)
+                files = sorted(files_in(name, report))
+            pictures = [path for path in files if not read_labels(path)]
+            paths += pictures
+            if not pictures:
+                problems.append(f"{name}: there is no picture, or only this project's figures.")
     return paths, problems
 
 
-def pictures_in(folder):
-    """List the pictures in a folder and below, and the errors of folders that are closed."""
-    paths, closed = [], []
-    for inside, folders, files in os.walk(folder, onerror=closed.append):
+def files_in(folder, report):
+    """Yield the files in a folder and below that are named as pictures are."""
+    for inside, folders, files in os.walk(folder, onerror=report):
         folders[:] = [name for name in folders if not name.startswith(".")]  # Such as `.venv`.
-        paths += [
-            os.path.join(inside, name)
-            for name in files
-            if name.lower().endswith(ENDINGS) and not name.startswith(".")
-        ]
-    return sorted(path for path in paths if not read_labels(path)), closed
+        for name in files:
+            if name.lower().endswith(ENDINGS) and not name.startswith("."):
+                yield os.path.join(inside, name)
 
 
 def read_labels(path):
@@ -140,39 +137,51 @@ def load_picture(path):
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{path}: this is not a picture, but a folder or a device.")
-    if status.st_size == 0:
-        raise ValueError(f"{path}: the file is empty.")
     if status.st_size > MAX_BYTES:
         raise ValueError(f"{path}: the file is larger than 200 MB; make the picture smaller.")
-    with TimedFile(path) as file:
-        start = file.read(12)
-        is_heic = start[4:8] == b"ftyp" and start[8:] in HEIC_BRANDS
-        if is_heic and not pi_heif:
-            raise ValueError(
-                f"{path}: pictures in Apple's HEIC format cannot be read. Export it as JPEG, or "
-                "choose Settings, Camera, Formats, Most Compatible on the iPhone."
-            )
-        try:
+    if not pi_heif and os.fspath(path).lower().endswith(tuple(KINDS["HEIC"])):
+        raise ValueError(
+            f"{path}: pictures in Apple's HEIC format cannot be read. Export it as JPEG, or "
+            "choose Settings, Camera, Formats, Most Compatible on the iPhone."
+        )
+    file = TimedFile(path)
+    try:
+        with file:
             image = Image.open(file, formats=FORMATS)
             check_size(image)
-            if image.format in ("JPEG", "MPO"):
-                image.decodermaxblock = 4_096  # Bytes: few passes fit in a part this small.
+            # An MPO is a phone's photo; what follows the first picture is not another page.
+            several = getattr(image, "is_animated", False) and image.format != "MPO"
+            if image.format == "HEIF":
+                image = Image.frombytes(image.mode, image.size, decode_heic(path))
+            image.decodermaxblock = 4_096  # Bytes: few passes of a JPEG fit in a part this small.
             image.load()
-            with contextlib.suppress(Exception):  # Where EXIF is damaged, nothing is turned.
-                ImageOps.exif_transpose(image, in_place=True)
-            picture = as_rgb(image)
-        except Exception as error:  # Pillow raises a dozen kinds.
-            problem = "the picture is damaged or cut short"
-            if isinstance(error, Image.DecompressionBombError):
-                problem = "the picture is too large; make it smaller"
-            elif isinstance(error, TimeoutError):
-                problem = "the picture takes too long to read; save it again"
-            elif isinstance(error, Image.UnidentifiedImageError) and not is_heic:
-                problem = f"this is not a picture that can be read ({', '.join(KINDS)})"
-            raise ValueError(f"{path}: {problem}.") from None
-    # An MPO is a phone's photo; what follows the first picture is not another page.
-    several = getattr(image, "is_animated", False) and image.format != "MPO"
-    return picture, "only the first picture in it is read." if several else None
+        with contextlib.suppress(Exception):  # Where EXIF is damaged, nothing is turned.
+            ImageOps.exif_transpose(image, in_place=True)
+        return as_rgb(image), "only the first picture in it is read." if several else None
+    except Image.DecompressionBombError:
+        problem = "the picture is too large; make it smaller"
+    except (TimeoutError, subprocess.TimeoutExpired):
+        problem = "the picture takes too long to read; save it again"
+    except Image.UnidentifiedImageError:
+        problem = f"this is not a picture that can be read ({', '.join(KINDS)})"
+    except Exception:  # Pillow raises a dozen kinds.
+        problem = "the picture is damaged, cut short or of a rare kind; save it again"
+    raise ValueError(f"{path}: {problem}.")
+
+
+def decode_heic(path):
+    """Return the pixels of a HEIC picture, decoded in a process that does not run for long.
+
+    It is decoded in one go, and a small file may hold a thousand layers of large pictures.
+    """
+    code = """if True:
+        import sys, pi_heif
+        from PIL import Image
+        pi_heif.register_heif_opener()
+        sys.stdout.buffer.write(Image.open(sys.argv[1]).tobytes())
+    """
+    command = [sys.executable, "-P", "-c", code, path]
+    return subprocess.run(command, capture_output=True, check=True, timeout=MAX_WAIT).stdout
 
 
 def check_size(image):
@@ -191,27 +200,18 @@ def as_rgb(image):
     if image.mode[0] in "IF":
         # The darkest of 16 or 32 bits per pixel becomes black, the brightest white.
         values = np.array(image, np.float64)
-        finite = np.isfinite(values)
-        if not finite.any():
-            return np.zeros((*values.shape, 3), np.uint8)
-        low = values.min(where=finite, initial=np.inf)
-        high = values.max(where=finite, initial=-np.inf)
+        finite = values[np.isfinite(values)]
+        low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
         np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
-        values -= low
-        values /= max(high - low, 1e-9)
-        values *= 255
-        return np.repeat(values.astype(np.uint8)[..., np.newaxis], 3, axis=2)
-    if image.mode == "LAB":
-        image = image.getchannel("L")
+        gray = np.uint8((values - low) * (255 / max(high - low, 1e-9)))
+        return np.repeat(gray[..., np.newaxis], 3, axis=2)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        opacity = image.getchannel("A")
-        light = ImageChops.multiply(image.convert("L"), opacity)
-        paper = "white" if np.mean(light) <= np.mean(opacity) / 2 else "black"
-        background = Image.new("RGB", image.size, paper)
-        background.paste(image, mask=opacity)
-        image = background
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        light, opacity = image.convert("LA").split()
+        is_dark = np.mean(ImageChops.multiply(light, opacity)) <= np.mean(opacity) / 2
+        paper = Image.new("RGBA", image.size, "white" if is_dark else "black")
+        image = Image.alpha_composite(paper, image)
+    return np.asarray(image.convert("RGB"))
 
 
 def as_picture(array):
@@ -228,15 +228,16 @@ def as_picture(array):
         ValueError: it is not such an array; the message is for the user.
     """
     values = np.asarray(array)
-    if values.ndim == 3 and values.shape[2] == 1:
+    if values.shape[2:] == (1,):
         values = values[..., 0]
-    is_shape = values.ndim == 2 or values.ndim == 3 and values.shape[2] in (3, 4)
-    most = 1 if values.dtype.kind in "bf" else 255
-    is_number = values.size and values.dtype.kind in "buif"
-    if not (is_shape and is_number and values.min() >= 0 and values.max() <= most):
+    scale = 255 if values.dtype.kind in "bf" else 1
+    try:
+        if values.ndim < 2 or not 0 <= values.min() <= values.max() <= 255 / scale:
+            raise ValueError
+        return as_rgb(Image.fromarray(np.uint8(np.round(values * scale))))
+    except (TypeError, ValueError):
         raise ValueError(
             "A picture is an array of shape (height, width), (height, width, 3) or "
             "(height, width, 4), of whole numbers from 0 to 255 or of floats from 0 to 1; this one "
             f"has shape {values.shape} and type {values.dtype}, or other values."
-        )
-    return as_rgb(Image.fromarray(np.uint8(np.round(values * (255 / most)))))
+        ) from None

@@ -19,7 +19,8 @@ import handwriting
 # Pytest undoes what `picture.py` does about them.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 PAGE = Image.fromarray(paper.as_bytes(paper.sheet(90, 120)))
-HEIC = (pathlib.Path(__file__).parent / "seven.heic").read_bytes()
+FOLDER = pathlib.Path(__file__).parent
+HEIC = (FOLDER / "seven.heic").read_bytes()
 
 
 def encoded(kind, mode="RGB", **options):
@@ -57,25 +58,24 @@ def tiff_tile(side):
     return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory
 
 
-def heic(width, height, length=None):
-    """A picture from an iPhone that claims any dimensions, or is cut short."""
+def heic(width, height):
+    """A picture from an iPhone that claims any dimensions."""
     size = HEIC.index(b"ispe") + 8
-    return (HEIC[:size] + struct.pack(">II", width, height) + HEIC[size + 8 :])[:length]
+    return HEIC[:size] + struct.pack(">II", width, height) + HEIC[size + 8 :]
 
 
-LARGE, LONG, DAMAGED, UNKNOWN = "is too large", "too long", "damaged or cut short", "not a picture"
+LARGE, LONG, DAMAGED, UNKNOWN = "is too large", "too long", "damaged, cut short", "not a picture"
 ATTACKS = {  # How each is made, and what must be said.
     "a PNG of 10,000 x 10,000 pixels": (lambda: png(10_000, 10_000), LARGE),
-    "a PNG in one row of pixels": (lambda: png(60_000_000, 1), LARGE),
     "a PNG with 600,000 chunks": (lambda: png(extra=600_000), LONG),
     "a JPEG with a thousand passes": (jpeg_passes, LONG),
     "a TIFF with a large tile": (lambda: tiff_tile(40_000), LARGE),
-    "a HEIC of 60,000 x 60,000 pixels": (lambda: heic(60_000, 60_000), LARGE),
     "a HEIC of 9,000 x 9,000 pixels": (lambda: heic(9_000, 9_000), LARGE),
     "a HEIC that is larger than it claims": (lambda: heic(16, 16), DAMAGED),
     "a HEIC that is smaller": (lambda: heic(7_000, 7_000), DAMAGED),
-    "a HEIC without its data": (lambda: heic(100, 160, -150), DAMAGED),
-    "an empty file": (lambda: b"", "is empty"),
+    # A picture of eight pictures, each of which is of eight, and so on, eight levels deep.
+    "a HEIC in layers": ((FOLDER / "layers.heic").read_bytes, LONG),
+    "an empty file": (lambda: b"", UNKNOWN),
     "a GIF": (lambda: encoded("GIF"), UNKNOWN),
 }
 
@@ -95,6 +95,7 @@ def test_an_attack_costs_little_and_ends_in_one_sentence(tmp_path, monkeypatch, 
     import resource
 
     monkeypatch.setattr(handwriting.picture, "MAX_SECONDS", 0.5)
+    monkeypatch.setattr(handwriting.picture, "MAX_WAIT", 5)
     make, says = ATTACKS[name]
     content, start = make(), time.process_time()
     used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -157,11 +158,9 @@ def test_damaged_exif_is_passed_over(tmp_path):
 
 def test_values_that_are_not_numbers(tmp_path):
     gray = np.float32(PAGE.convert("L"))
-    gray[4:8] = 0
-    for value in (np.nan, np.inf, -np.inf):
-        gray[:4] = value
-        Image.fromarray(gray).save(tmp_path / "gray.tif")
-        assert np.ptp(handwriting.read_picture(tmp_path / "gray.tif").thumbnail[4:]) > 250
+    gray[:4, 0], gray[4:8] = [np.nan, np.inf, -np.inf, 9], 0
+    Image.fromarray(gray).save(tmp_path / "gray.tif")
+    assert np.ptp(handwriting.read_picture(tmp_path / "gray.tif").thumbnail[4:]) > 250
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFO")
@@ -170,23 +169,6 @@ def test_what_is_not_a_file_is_reported(tmp_path, monkeypatch):
     os.mkdir("folder")
     os.mkfifo("pipe")
     os.symlink("/dev/zero", "device")
-    os.symlink("loop", "loop")
-    names = ["pipe", "device", "loop", "missing"]
-    assert handwriting.find_pictures(names) == (names, [])
     for name in ("folder", "pipe", "device"):
         with pytest.raises(ValueError, match=f"^{name}: this is not a picture"):
             handwriting.read_picture(name)
-    for name in ("loop", "missing"):
-        with pytest.raises(OSError, match=name):
-            handwriting.read_picture(name)
-
-
-def test_a_folder_that_cannot_be_opened_is_reported(monkeypatch):
-    def walk(top, onerror):
-        onerror(PermissionError(13, "Permission denied", f"{top}/closed"))
-        yield top, [], ["b.PNG", ".hidden.png", "a.png"]
-
-    monkeypatch.setattr(os, "walk", walk)
-    monkeypatch.setattr(os.path, "isdir", lambda path: True)
-    expected = ["photos/a.png", "photos/b.PNG"], ["photos/closed: Permission denied."]
-    assert handwriting.find_pictures(["photos"]) == expected
