@@ -26,6 +26,11 @@ def odd(length):
     return max(3, int(length) // 2 * 2 + 1)
 
 
+def square(size):
+    """Make a square kernel."""
+    return np.ones((size, size), np.uint8)
+
+
 def ellipse(size):
     """Make a round kernel with the given odd diameter."""
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from handwriting.images import ellipse, fill_in, odd, resize, where_dark
+from handwriting.images import fill_in, odd, resize, square, where_dark
 
 # A side of 2,000 pixels leaves 20 for the height of a digit on a page with 70 lines of them; on
 # one of 480, the strokes of a drawing of 28 x 28 are wide enough to be measured.
@@ -11,12 +11,12 @@ LONGEST_SIDE, SHORTEST_SIDE = 2_000, 480
 # The page is looked for in a picture reduced to the first size. A picture smaller than the second
 # has no room for a table, and strokes as thick as one.
 SMALL_SIDE, SMALLEST_SCENE = 320, 200
-STEP = 0.1  # Where the light changes by this share between pixels, there is an edge.
+STEP, STEP_WIDTH = 0.1, 9  # By what share light changes at an edge, over how many pixels.
+MIN_PAGE, MIN_PART = 0.1, 0.015  # Of the area of the picture.
+MIN_INK = 0.002  # Of the area of a part of the page: at least a stroke.
+MIN_SOLIDITY = 0.75  # A page fills more of its convex hull; a table around it does not.
 MAX_HUE_DIFFERENCE = 0.04  # Between parts of a page, in the shares of red, green and blue.
 MIN_SHADOW, MIN_LIT = 0.35, 0.8  # How bright a part of the page is, in a shadow and elsewhere.
-MIN_PHOTO, MIN_PAGE, MIN_PART = 0.5, 0.1, 0.015  # Of the area of the picture.
-MIN_INK = 0.002  # Of the area of a part of a page: at least a stroke.
-MIN_SOLIDITY = 0.75  # A page fills more of its convex hull; a table around it does not.
 MIN_THICKNESS = 0.08  # Of the shorter side: no stroke is as thick as a table, or a finger.
 
 
@@ -33,41 +33,41 @@ def find_page(picture):
         pixels there are to one of the picture; and the outline of the page, an int array of shape
         `(n, 2)`, x and y in pixels of the picture, or `None` where the page fills the photo.
     """
-    picture, corner = find_photo(picture)
-    height, width = picture.shape[:2]
-    small_scale = min(1, SMALL_SIDE / max(height, width))
+    picture, corner = crop_margin(picture)
+    small_scale = min(1, SMALL_SIDE / max(picture.shape))
     small = resize(picture, small_scale)
     paper = remove_ink(small)
     around = find_surroundings(small, paper)
     if not around.any():
-        scale = working_scale(height, width)
+        scale = working_scale(picture)
         return resize(picture, scale), corner, scale, None
     contours, _ = cv2.findContours(1 - around, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     outline = np.int32(max(contours, key=cv2.contourArea)[:, 0] / small_scale)
-    left, top = outline.min(axis=0)
-    right, bottom = outline.max(axis=0) + 1
-    scale = working_scale(bottom - top, right - left)
-    page = resize(picture[top:bottom, left:right], scale)
+    left, top, width, height = cv2.boundingRect(1 - around)
     # The edge of the page is blurred: the paint begins a little inside it.
-    around = cv2.dilate(around, np.ones((5, 5), np.uint8))
-    paint = nearest_paper(paper, around)
-    # From the small picture to the page.
-    zoom = scale / small_scale
-    matrix = np.float32([[zoom, 0, -left * scale], [0, zoom, -top * scale]])
+    around = cv2.dilate(around, square(5))
     paint, cover = (
-        cv2.warpAffine(image, matrix, page.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
-        for image in (paint, 255 * around)
+        image[top : top + height, left : left + width]
+        for image in (nearest_paper(paper, around), 255 * around)
     )
+    left, top, right, bottom = (
+        round(side / small_scale) for side in (left, top, left + width, top + height)
+    )
+    page = picture[top:bottom, left:right]
+    scale = working_scale(page)
+    page = resize(page, scale)
+    paint, cover = (cv2.resize(image, page.shape[1::-1]) for image in (paint, cover))
     page = np.where(cover[..., np.newaxis] > 127, paint, page)
-    return page, (corner[0] + int(left), corner[1] + int(top)), scale, outline + np.int32(corner)
+    return page, (corner[0] + left, corner[1] + top), scale, outline + np.int32(corner)
 
 
-def find_photo(picture):
+def crop_margin(picture):
     """Leave out a plain margin that a program has put around a photo: `(photo, corner)`."""
     scale = min(1, SMALL_SIDE / max(picture.shape))
-    photo = np.uint8(unlike_corner(resize(picture, scale)))
+    small = resize(picture, scale)
+    photo = np.uint8((cv2.absdiff(small, np.full_like(small, small[0, 0])) > 8).any(axis=2))
     left, top, width, height = cv2.boundingRect(photo)
-    fills_its_box = photo.sum() > max(0.9 * width * height, MIN_PHOTO * photo.size)
+    fills_its_box = photo.sum() > 0.9 * width * height > 0.5 * photo.size
     if not fills_its_box or width * height == photo.size or min(width, height) < 3:
         return picture, (0, 0)
     # The edge of the photo is blurred by a pixel.
@@ -77,18 +77,13 @@ def find_photo(picture):
     return picture[top:bottom, left:right], (left, top)
 
 
-def unlike_corner(picture):
-    """Mark the pixels that do not have the colour of the picture's corner."""
-    return (cv2.absdiff(picture, np.full_like(picture, picture[0, 0])) > 8).any(axis=2)
-
-
 def find_surroundings(picture, paper):
     """Find what is not the page, such as a table or a finger.
 
     A page is large, bright and of one colour, and light changes slowly on it. At the edge of a
     shadow there is a step, and beyond it another part of the page: it has the same hue, and ink on
     it. What lies around the page is darker or more colourful, and reaches the edge of the picture;
-    the ink of a large digit does not.
+    no stroke of a pen is as thick.
 
     Args:
         picture: uint8 array of shape `(height, width, 3)`, small.
@@ -97,40 +92,33 @@ def find_surroundings(picture, paper):
     Returns:
         uint8 array of shape `(height, width)`: 1 around the page, 0 on it.
     """
-    height, width = paper.shape[:2]
     light = np.log(np.float32(paper) + 16)
-    change = cv2.morphologyEx(light, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2)
+    change = cv2.morphologyEx(light, cv2.MORPH_GRADIENT, square(3)).max(axis=2)
     labels, boxes, mean = regions(change < STEP)
     area = boxes[:, cv2.CC_STAT_AREA] / labels.size
-    colour = np.stack([mean(paper[..., channel]) for channel in range(3)], axis=1) + 1
-    is_solid = np.array(
-        [
-            label > 0 and area[label] > MIN_PART and solidity(labels == label) > MIN_SOLIDITY
-            for label in range(len(area))
-        ]
-    )
+    colour = 1 + np.stack([mean(channel) for channel in cv2.split(paper)], axis=1)
     ink = mean(where_dark(picture, paper))
-    main = np.argmax(is_solid * (area > MIN_PAGE) * (ink > MIN_INK) * area * colour.min(axis=1))
-    if main == 0 or max(height, width) < SMALLEST_SCENE:
+    is_solid = (area > MIN_PART) & (np.arange(len(area)) > 0)
+    for label in np.flatnonzero(is_solid):
+        is_solid[label] = solidity(labels == label) > MIN_SOLIDITY
+    main = np.argmax(is_solid * (ink > MIN_INK) * area * colour.min(axis=1))
+    if not is_solid[main] or area[main] < MIN_PAGE or max(picture.shape) < SMALLEST_SCENE:
         return np.zeros(labels.shape, np.uint8)
     hue = colour / colour.sum(axis=1, keepdims=True)
     brightness = colour.sum(axis=1) / colour[main].sum()
     is_page = (abs(hue - hue[main]).max(axis=1) < MAX_HUE_DIFFERENCE) & (
         (brightness > MIN_LIT) | is_solid & (brightness > MIN_SHADOW) & (ink > MIN_INK)
     )
-    is_page[0] = False
-    # Wider than a step.
-    padded = np.pad(np.uint8(is_page[labels]), 9, mode="edge")
-    other = 1 - cv2.morphologyEx(padded, cv2.MORPH_CLOSE, ellipse(9))[9:-9, 9:-9]
+    is_page[0] = False  # The steps.
+    inside = slice(STEP_WIDTH, -STEP_WIDTH)
+    padded = np.pad(np.uint8(is_page[labels]), STEP_WIDTH, mode="edge")
+    other = 1 - cv2.morphologyEx(padded, cv2.MORPH_CLOSE, square(STEP_WIDTH))[inside, inside]
     labels, boxes, _ = regions(other)
-    depth = cv2.distanceTransform(other, cv2.DIST_L2, 5)
-    deep = np.bincount(labels.ravel(), depth.ravel() > MIN_THICKNESS * min(height, width)) > 0
-    left, top, box_width, box_height, _ = boxes.T
-    at_edge = (left == 0) | (top == 0) | (left + box_width == width) | (top + box_height == height)
-    at_edge &= deep
-    at_edge[0] = False
+    edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    thick = cv2.distanceTransform(other, cv2.DIST_L2, 5) > MIN_THICKNESS * min(other.shape)
+    around = np.intersect1d(edges, labels[thick])
     # The largest region of what is left is the page.
-    labels, boxes, _ = regions(~at_edge[labels])
+    labels, boxes, _ = regions(~np.isin(labels, around))
     return np.uint8(labels != 1 + np.argmax(boxes[1:, cv2.CC_STAT_AREA]))
 
 
@@ -139,9 +127,8 @@ def regions(mask):
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(np.uint8(mask), connectivity=4)
 
     def mean(values):
-        return np.bincount(labels.ravel(), values.ravel(), count) / np.maximum(
-            1, boxes[:, cv2.CC_STAT_AREA]
-        )
+        sums = np.bincount(labels.ravel(), values.ravel(), count)
+        return sums / np.maximum(1, boxes[:, cv2.CC_STAT_AREA])
 
     return labels, boxes, mean
 
@@ -170,7 +157,6 @@ def nearest_paper(paper, around):
     return colours[nearest]
 
 
-def working_scale(height, width):
+def working_scale(page):
     """Return by how much to resize a page for the next steps."""
-    longest = max(height, width)
-    return np.clip(longest, SHORTEST_SIDE, LONGEST_SIDE) / longest
+    return np.clip(max(page.shape), SHORTEST_SIDE, LONGEST_SIDE) / max(page.shape)

@@ -5,7 +5,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from handwriting.images import odd, stroke_width
+from handwriting.images import odd, square, stroke_width
 
 
 @dataclasses.dataclass
@@ -131,7 +131,7 @@ def find_pen_strokes(ink, mask):
         return np.zeros_like(mask)
     pen = typical_ink(pieces)
     dark = np.uint8(ink > 0.3 * pen) & mask
-    beside = cv2.dilate(dark, np.ones(2 * [odd(stroke_width(dark) / 2)], np.uint8))
+    beside = cv2.dilate(dark, square(odd(stroke_width(dark) / 2)))
     return mask & beside & (ink > 0.15 * pen)
 
 

@@ -1,15 +1,15 @@
 """Train both networks with their default settings, several times, and print the evidence.
 
-    python tests/benchmark.py --seeds 5
-    python tests/benchmark.py --seeds 5 --against-keras-example
+    python tests/benchmark.py --seeds 20 --against-keras-example
+    python tests/benchmark.py --seeds 2 --without flags
 
-Each training is the real script, on MNIST, in a process of its own. The second form also trains
-the network of Keras's own example `mnist_convnet` by that example's recipe, and compares the
-times. The networks take turns, so that a machine that slows down slows all of them.
+Each training is the real script in a process of its own. The first form also trains the network of
+Keras's own example `mnist_convnet` by that example's recipe, with the first five seeds. The
+networks take turns, so that a machine that slows down slows all of them. The second form asks what
+a trick gains: on validation images, with the scripts as they are and with that trick edited out.
 """
 
 import argparse
-import functools
 import json
 import os
 import pathlib
@@ -22,19 +22,22 @@ import sys
 import tempfile
 import time
 
+import numpy as np
+
 ROOT = pathlib.Path(__file__).parent.parent
 CNN, ANN, EXAMPLE = "train_cnn.py", "train_ann.py", "Keras's mnist_convnet"
+EXAMPLE_SEEDS = 5
+TRICKS = {  # What stands in the scripts, and what to write in its place.
+    "flags": ("[::4]:", "[:0]:"),
+    "augmentation": (".map(augment)", ""),
+    "schedule": ("Adam(schedule)", "Adam(settings.learning_rate)"),
+    "steps_per_execution": ("max(1, steps // 10)", "1"),
+    "autotune_off": ("enabled = False", "enabled = True"),
+}
 
 
 def train_keras_example(seed):
-    """Train the network of Keras's example `mnist_convnet` by that example's recipe.
-
-    Args:
-        seed: an integer.
-
-    Returns:
-        The model, and the scaled test images and the labels: `(model, x_test, y_test)`.
-    """
+    """Train the network of Keras's example `mnist_convnet` by that example's recipe."""
     import keras
     from keras import layers
 
@@ -58,63 +61,86 @@ def train_keras_example(seed):
     return model, x_test[..., None].astype("float32") / 255, y_test
 
 
-def measure_one(name, seed):
-    """Train once in this process, and print what was measured as the last line, in JSON.
+def flagged_ones(images, labels):
+    """Draw a flag on each 1 of float images, finer than the scripts do, and by other means."""
+    import PIL.Image
+    import PIL.ImageDraw
 
-    Args:
-        name: `CNN`, `ANN` or `EXAMPLE`.
-        seed: an integer.
-    """
+    random, flagged = np.random.default_rng(0), []
+    for image in images[labels == 1]:
+        big = PIL.Image.fromarray(np.uint8(255 * image)).resize((224, 224))
+        ink = np.argwhere(np.asarray(big) > 127)
+        (top, left), height = ink[0], np.ptp(ink[:, 0])
+        angle, length = np.radians(random.uniform(115, 155)), height * random.uniform(0.25, 0.9)
+        end = left + length * np.cos(angle), top + length * np.sin(angle)
+        width = max(8, len(ink) // (height + 1))
+        PIL.ImageDraw.Draw(big).line([(left, top), end], fill=255, width=width)
+        middle = np.argwhere(np.asarray(big) > 127).mean(axis=0)
+        rolled = np.roll(np.asarray(big), np.int32(112 - middle), axis=(0, 1))
+        flagged.append(rolled.reshape(28, 8, 28, 8).mean(axis=(1, 3)) / 255)
+    return np.array(flagged)
+
+
+def measure_one(name, seed, trick, *options):
+    """Train once in this process and folder; print what was measured as the last line, in JSON."""
     import keras
 
     measured = {}
     fit = keras.Sequential.fit
 
-    @functools.wraps(fit)
     def timed_fit(*args, **kwargs):
         started = time.perf_counter()
         history = fit(*args, **kwargs)
-        measured["training"] = time.perf_counter() - started
-        measured["epochs"] = len(history.epoch)
+        measured["epoch"] = (time.perf_counter() - started) / len(history.epoch)
         return history
 
     keras.Sequential.fit = timed_fit
     if name == EXAMPLE:
-        model, x_test, y_test = train_keras_example(seed)
+        model, x_test, y_test = train_keras_example(int(seed))
     else:
-        sys.argv = [name, "--seed", str(seed)]
-        names = runpy.run_path(str(ROOT / name), run_name="__main__")
+        source = (ROOT / name).read_text(encoding="utf-8")
+        if trick in TRICKS:
+            before, after = TRICKS[trick]
+            assert source.count(before) == 1, f"{trick} is not in {name} once"
+            source = source.replace(before, after)
+        pathlib.Path(name).write_text(source, encoding="utf-8")
+        sys.argv = [name, "--seed", seed, *options]
+        names = runpy.run_path(name, run_name="__main__")
         model, x_test, y_test = names["model"], names["x_test"], names["y_test"]
-    predicted = model.predict(x_test, batch_size=1_000, verbose=0).argmax(axis=1)
-    measured["accuracy"] = 100 * float((predicted == y_test).mean())
-    measured["parameters"] = model.count_params()
+
+    def percent_correct(images, labels):
+        predicted = model.predict(images, batch_size=1_000, verbose=0).argmax(axis=1)
+        return 100 * float((predicted == labels).mean())
+
+    measured["accuracy"] = percent_correct(x_test, y_test)
+    if trick:
+        flagged = flagged_ones(x_test.reshape(-1, 28, 28), y_test)
+        measured["flagged"] = percent_correct(flagged.reshape(-1, *x_test.shape[1:]), 1)
     print(json.dumps(measured))
 
 
-def measure_in_new_process(name, seed):
-    """Train once in an empty folder and a new process, from the import of TensorFlow to the end.
-
-    Args:
-        name: `CNN`, `ANN` or `EXAMPLE`.
-        seed: an integer.
-
-    Returns:
-        A `dict`: `accuracy` on the test set in percent; `training` (without start and test) and
-        `total` in seconds; `epochs` and `parameters`, counted.
-    """
-    started = time.perf_counter()
+def measure_in_new_process(name, seed, trick, options):
+    """Train once in an empty folder and a new process; return accuracies, and times in seconds."""
     with tempfile.TemporaryDirectory() as folder:
+        if trick:  # Then judge by validation images: the last 10,000 of the training set.
+            import keras
+
+            (x, y), _ = keras.datasets.mnist.load_data()
+            parts = {"x_train": x[:-10_000], "y_train": y[:-10_000]}
+            np.savez(f"{folder}/v.npz", **parts, x_test=x[-10_000:], y_test=y[-10_000:])
+            options = [*options, "--data", "v.npz"]
+        started = time.perf_counter()
         process = subprocess.run(
-            [sys.executable, __file__, "--one", name, str(seed)],
+            [sys.executable, __file__, "--one", name, str(seed), trick, *options],
             cwd=folder,
             env={**os.environ, "MPLBACKEND": "agg", "PYTHONIOENCODING": "utf-8"},
             capture_output=True,
             encoding="utf-8",
         )
-    if process.returncode:
-        sys.exit(process.stderr)
-    measured = json.loads(process.stdout.splitlines()[-1])
-    return {**measured, "total": time.perf_counter() - started}
+        if process.returncode:
+            sys.exit(process.stderr)
+        measured = json.loads(process.stdout.splitlines()[-1])
+        return {**measured, "total": time.perf_counter() - started}
 
 
 def machine():
@@ -136,27 +162,22 @@ def machine():
 
 
 def table(results):
-    """Write the measurements as a Markdown table.
+    """Write the measurements as a Markdown table, with the 95 % margin of each mean."""
+    import scipy.stats
 
-    Args:
-        results: a list of what `measure_in_new_process` returned, for each network's name.
-
-    Returns:
-        A string of several lines.
-    """
-    lines = [
-        "| network | parameters | epochs | test accuracy, mean ± sd | lowest | s/epoch | total s |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = ["| network | seeds | accuracy, mean | lowest | s/epoch | total s | flagged ones |"]
+    lines.append("|---|---|---|---|---|---|---|")
     for name, runs in results.items():
         accuracy = [run["accuracy"] for run in runs]
-        spread = statistics.stdev(accuracy) if len(runs) > 1 else 0
-        epoch = statistics.mean(run["training"] / run["epochs"] for run in runs)
-        total = statistics.mean(run["total"] for run in runs)
+        mean = {key: statistics.mean(run[key] for run in runs) for key in runs[0]}
+        margin = float("nan")
+        if len(runs) > 1:
+            quantile = scipy.stats.t.ppf(0.975, len(runs) - 1)
+            margin = quantile * statistics.stdev(accuracy) / len(runs) ** 0.5
         lines.append(
-            f"| {name} | {runs[0]['parameters']:,} | {runs[0]['epochs']} "
-            f"| {statistics.mean(accuracy):.2f} ± {spread:.2f} % | {min(accuracy):.2f} % "
-            f"| {epoch:.1f} | {total:.0f} |"
+            f"| {name} | {len(runs)} | {mean['accuracy']:.2f} ± {margin:.2f} % "
+            f"| {min(accuracy):.2f} % | {mean['epoch']:.1f} | {mean['total']:.0f} "
+            f"| {mean.get('flagged', float('nan')):.1f} % |"
         )
     return "\n".join(lines)
 
@@ -166,26 +187,30 @@ def main():
     parser = argparse.ArgumentParser(description="Train several times; print a table.")
     parser.add_argument("--seeds", type=int, default=5, help="runs of each network (default: 5)")
     parser.add_argument("--against-keras-example", action="store_true")
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
-        measure_one(options.one[0], int(options.one[1]))
+    parser.add_argument("--without", choices=TRICKS, help="what this trick gains, on validation")
+    parser.add_argument("options", nargs="*", help="for the scripts, after --")
+    if sys.argv[1:2] == ["--one"]:
+        measure_one(*sys.argv[2:])
         return
-    if options.seeds < 1:
-        parser.error("--seeds must be at least 1")
+    arguments = parser.parse_args()
 
-    import keras
-
-    results = {CNN: [], ANN: []} | ({EXAMPLE: []} if options.against_keras_example else {})
-    progress = keras.utils.Progbar(options.seeds * len(results), unit_name="training")
-    for seed in range(options.seeds):
-        for name, runs in results.items():
-            runs.append(measure_in_new_process(name, seed))
-            progress.add(1)
-    print(table(results))
-    print(f"\n{options.seeds} runs of each, seeds 0 to {options.seeds - 1}. {machine()}")
-    if options.against_keras_example:
-        seconds = {name: sum(run["total"] for run in runs) for name, runs in results.items()}
+    jobs = {name: (name, "as it is" if arguments.without else "") for name in (CNN, ANN)}
+    if arguments.without:
+        jobs |= {f"{n} without {arguments.without}": (n, arguments.without) for n in (CNN, ANN)}
+    if arguments.against_keras_example:
+        jobs[EXAMPLE] = (EXAMPLE, "")
+    results = {title: [] for title in jobs}
+    for seed in range(arguments.seeds):
+        for title, (name, trick) in jobs.items():
+            if name != EXAMPLE or seed < EXAMPLE_SEEDS:
+                run = measure_in_new_process(name, seed, trick, arguments.options)
+                results[title].append(run)
+                print(f"seed {seed}, {title}: {run}", file=sys.stderr)
+    print(f"{table(results)}\n\nSeeds 0 to {arguments.seeds - 1}. {machine()}")
+    if arguments.against_keras_example:
+        seconds = {
+            n: sum(run["total"] for run in runs[:EXAMPLE_SEEDS]) for n, runs in results.items()
+        }
         for name in (CNN, ANN):
             print(f"{name} takes {seconds[name] / seconds[EXAMPLE]:.2f} of the example's time.")
 

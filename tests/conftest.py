@@ -72,11 +72,13 @@ def predict_here(tmp_path, monkeypatch, capfd):
 
 def train_here(script, folder, *arguments):
     """Run a training script in this process, as `%run` does; return the names it leaves behind."""
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
         patch.setattr(sys, "argv", [script.name, *map(str, arguments)])
         try:
             return runpy.run_path(str(script), run_name="__main__")
         finally:
+            signal.signal(signal.SIGINT, handler)  # As a notebook's kernel does after each cell.
             plt.close("all")
 
 

@@ -1,14 +1,22 @@
 """The training scripts: what they print and leave behind, and how they fail."""
 
 import itertools
+import os
+import pathlib
 import re
+import signal
 import statistics
+import subprocess
+import sys
 import types
 
+import keras
 import numpy as np
+import PIL.Image
 import pytest
 import scipy.ndimage
-from conftest import SCRIPTS, probabilities_by_keras, train_here
+from conftest import ENVIRONMENT, SCRIPTS, probabilities_by_keras, train_here, user_lines
+from test_faults import full_disk
 
 SHORT = ["--epochs", 1, "--batch-size", 64]
 
@@ -35,7 +43,8 @@ def test_summary_and_progress_are_shown_and_the_curves_saved(trained):
     stem = f"mnist_{trained.kind}"
     names = sorted(path.name for path in trained.folder.iterdir())
     assert names == [f"{stem}.keras", f"{stem}.png", f"train_{trained.kind}.py"]
-    assert (trained.folder / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+    with PIL.Image.open(trained.folder / f"{stem}.png") as figure:
+        assert figure.info["Title"] == "Learning curves"
 
 
 @pytest.fixture(scope="module", params=SCRIPTS)
@@ -69,7 +78,7 @@ def test_a_quarter_of_the_ones_get_a_flag_and_nothing_else_changes(left):
     assert changed.sum() == pytest.approx(ones.sum() / 4, abs=1)
     assert 0 <= after.min() < after.max() <= 1
     centers = np.array([scipy.ndimage.center_of_mass(image) for image in after[changed]])
-    assert np.mean(np.abs(centers - 14) < 0.51) > 0.95, "a flag may reach the edge"
+    assert np.mean(np.abs(centers - 14) < 1) > 0.95, "a flag may reach the edge"
     # The flag is where a bar has nothing: on the left of its upper half.
     assert after[changed, :14, :11].mean() > 2 * before[changed, :14, :11].mean()
 
@@ -118,15 +127,15 @@ WRONG_COMMAND_LINES = {
 
 
 @pytest.mark.parametrize("kind", SCRIPTS)
-@pytest.mark.parametrize("arguments", WRONG_COMMAND_LINES)
-def test_a_wrong_command_line_is_one_line_and_status_2(kind, arguments, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        train_here(SCRIPTS[kind], tmp_path, *arguments.split())
-    assert stop.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"train_{kind}.py: ")
-    assert WRONG_COMMAND_LINES[arguments] in line
-    assert "--help" in line
+def test_a_wrong_command_line_is_one_line_and_status_2(kind, tmp_path, capsys):
+    for arguments, says in WRONG_COMMAND_LINES.items():
+        with pytest.raises(SystemExit) as stop:
+            train_here(SCRIPTS[kind], tmp_path, *arguments.split())
+        assert stop.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"train_{kind}.py: ")
+        assert says in line
+        assert "--help" in line
 
 
 def check_stops(kind, folder, *arguments, says):
@@ -140,8 +149,9 @@ def check_stops(kind, folder, *arguments, says):
 @pytest.mark.parametrize("kind", SCRIPTS)
 def test_what_cannot_be_read_or_written_is_found_out_first(kind, tmp_path, sample_npz):
     (tmp_path / "folder.keras").mkdir()
+    (tmp_path / "curves.png").mkdir()
     (tmp_path / "file").touch()
-    for output in ("missing/model.keras", "file/model.keras", "folder.keras"):
+    for output in ("missing/model.keras", "file/model.keras", "folder.keras", "curves.keras"):
         check_stops(kind, tmp_path, "--output", output, says=f"Cannot write {output}")
     black = np.zeros((60, 28, 28), np.uint8)
     good = {"x_train": black, "y_train": np.zeros(60), "x_test": black, "y_test": np.zeros(60)}
@@ -150,23 +160,83 @@ def test_what_cannot_be_read_or_written_is_found_out_first(kind, tmp_path, sampl
         "float images": {"x_train": black / 255},
         "flat images": {"x_test": black.reshape(60, 784)},
         "no images": {"x_train": black[:0], "y_train": np.zeros(0)},
+        "one image": {"x_train": black[:1], "y_train": np.zeros(1)},
         "fewer labels": {"y_train": np.zeros(59)},
         "labels in a column": {"y_test": np.zeros((60, 1))},
         "a label 10": {"y_test": np.full(60, 10)},
     }.items():
         np.savez(tmp_path / f"{name}.npz", **{**good, **bad})
     np.savez(tmp_path / "lacks the test images.npz", x_train=black, y_train=np.zeros(60))
-    (tmp_path / "text.npz").write_text("x_train,y_train\n")
     (tmp_path / "cut.npz").write_bytes(sample_npz.read_bytes()[:100_000])
     for path in [*tmp_path.glob("*.npz"), tmp_path / "missing.npz", tmp_path]:
         check_stops(kind, tmp_path, "--data", path, says=f"Cannot train on {path}: ")
 
 
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    check_stops("cnn", tmp_path, says="cv2")
+
+
+def killed(path, target):
+    raise GeneratorExit  # Nothing catches it, just as nothing catches a kill.
+
+
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_the_earlier_model_survives_each_way_to_fail(
+    kind, tmp_path, sample_npz, untrained, monkeypatch
+):
+    output = tmp_path / f"mnist_{kind}.keras"
+    output.write_bytes(b"earlier")
+    with full_disk():
+        check_stops(kind, tmp_path, "--data", sample_npz, says=f"Cannot save mnist_{kind}.keras: ")
+    assert output.read_bytes() == b"earlier"
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "replace", killed)
+        with pytest.raises(GeneratorExit):
+            train_here(SCRIPTS[kind], tmp_path, "--data", sample_npz)
+    assert output.read_bytes() == b"earlier"
+    train_here(SCRIPTS[kind], tmp_path, "--data", sample_npz)
+    keras.saving.load_model(output, compile=False)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {output.name, f"mnist_{kind}.png"}, "what the killed run left is gone, too"
+
+
 def test_a_diverging_training_saves_nothing(tmp_path, sample_npz):
     (tmp_path / "mnist_cnn.keras").write_bytes(b"earlier")
     arguments = ["--data", sample_npz, "--learning-rate", 1e38]
-    check_stops("cnn", tmp_path, *arguments, says="Lower the --learning-rate")
+    check_stops("cnn", tmp_path, *arguments, says="Training diverged")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("moment", ["import time: .* numpy$", "import time: .* keras$", "Epoch 2/"])
+def test_ctrl_c_is_one_line_and_status_130_from_the_imports_on(moment, tmp_path, sample_npz):
+    (tmp_path / "mnist_cnn.keras").write_bytes(b"earlier")
+    command = [sys.executable, "-u", "-X", "importtime", SCRIPTS["cnn"], "--data", sample_npz]
+    process = subprocess.Popen(
+        [*command, "--epochs", "100000"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    assert any(re.match(moment, line) for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    rest = user_lines(process.communicate(timeout=60)[0])
+    assert process.returncode == 130
+    assert [line for line in rest if not line.startswith("import time")][-1] == "Interrupted."
+    assert "Traceback" not in "".join(rest)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]
+
+
+def test_a_console_without_a_plus_minus_sign_gets_the_model(run, sample_npz):
+    arguments = ["--data", sample_npz, "--output", "a.keras", *SHORT]
+    process = run("train_cnn.py", *arguments, PYTHONIOENCODING="ascii")
+    assert process.returncode == 0, process.stderr
+    accuracy, saved = process.stdout.splitlines()[-2:]
+    assert re.fullmatch(r"Test accuracy: [\d.]+% \? [\d.]+% \(\d+ of 360\)", accuracy)
+    assert saved == "Saved a.keras"
 
 
 @pytest.mark.long
