@@ -24,7 +24,7 @@ def find_digits(ink, mask):
     if not pieces:
         return [], labels
     pen = measure_pen(pieces, labels)
-    pieces = [piece for piece in pieces if piece.peak >= 0.6 * pen.ink]
+    pieces = [piece for piece in pieces if piece.peak >= 0.5 * pen.ink]
     digits = keep_digits(join_pieces(pieces, labels, pen), labels, pen)
     return lines_of_writing(digits), labels
 
@@ -61,7 +61,7 @@ def belong_together(piece, host, labels, pen):
     return (
         (above or hangs)
         and together.width < together.height < 2 * pen.height
-        and distance_between(piece, host, labels) < pen.stroke
+        and distance_between(piece, host, labels) < 1.5 * pen.stroke
     )
 
 
@@ -77,23 +77,17 @@ def keep_digits(pieces, labels, pen):
     """Drop what is not a digit of this page: too small or flat, too thick, or another thing's edge.
 
     What a photo shows along its edges may be a shadow, the end of the paper or a finger. A digit
-    that the edge cuts was written with the same pen as the others, about as large and as dark. A
-    small digit may stand beside a large one, within its height, but it has strokes, and a speck
-    does not: it is as wide and as high as one of them.
+    that the edge cuts is about as high as the others. A small digit may stand beside a large one,
+    within its height, but it has strokes, and a speck does not: it is as high as one of them.
     """
     upright = [piece for piece in pieces if piece.is_upright]
     large = [piece for piece in upright if piece.height > 0.4 * pen.height]
-    has_free = not all(piece.edge_pixels for piece in large)
+    is_alone = all(piece.edge_pixels for piece in large)
     digits = [
         piece
         for piece in large
-        if 0.4 * pen.stroke < stroke_width(piece.mask(labels)) < 2 * pen.stroke
-        and (
-            not (has_free and piece.edge_pixels)
-            or piece.peak > 0.7 * pen.ink
-            and 0.75 * pen.height < piece.height < 1.6 * pen.height
-            and piece.width < 1.6 * pen.height
-        )
+        if stroke_width(piece.mask(labels)) < 1.6 * pen.stroke
+        and (is_alone or not piece.edge_pixels or 0.75 < piece.height / pen.height < 1.6)
     ]
     return digits + [
         piece

@@ -34,16 +34,8 @@ def measure_ink(picture):
     dark = where_dark(mirrored, fill_in(mirrored, size, odd(size / 2)))
     few_strokes = min(size, odd(max(9, 6 * stroke_width(dark))))
     paper = fill_in(mirrored, few_strokes, odd(few_strokes / 2))[size:-size, size:-size]
-    # No paper is this much darker than the rest of its page. A brush stroke too wide to be filled
-    # in is.
-    paper = np.maximum(paper, np.uint8(0.3 * np.quantile(paper, 0.9, axis=(0, 1))))
-    # Red paper reflects hardly any blue light that ink could take away, only noise.
-    light = np.maximum(paper, paper.max(axis=2, keepdims=True) // 4)
-    paper, light = (
-        cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-        for image in (paper, light)
-    )
-    ink = cv2.divide(cv2.subtract(paper, picture), np.maximum(light, 1), scale=255)
+    paper = cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR)
+    ink = cv2.divide(cv2.subtract(paper, picture), np.maximum(paper, 1), scale=255)
     red, green, blue = cv2.split(ink)
     return cv2.max(cv2.max(red, green), blue)  # Coloured ink leaves one of them its light.
 
@@ -80,11 +72,8 @@ def separate_from_grain(ink):
     """
     smooth = cv2.GaussianBlur(ink, (0, 0), max(0.8, max(ink.shape) / 1200))
     # Ink stands out from the paper by four standard deviations (estimated by the median, which a
-    # little ink does not move) and by a tenth of what black ink would. Where half of the picture
-    # is black, a wide brush has left little paper.
-    paper = smooth[smooth < 128] if np.median(smooth) > 200 else smooth.ravel()
-    if not len(paper):
-        return smooth, np.zeros_like(smooth)
+    # little ink does not move) and by a tenth of what black ink would.
+    paper = smooth[smooth < 128]
     median = np.median(paper)
     grain = 1.4826 * np.median(cv2.absdiff(paper, np.full_like(paper, median)))
     return smooth, (smooth > max(25, median + 4 * grain)).astype(np.uint8)

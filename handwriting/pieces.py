@@ -57,7 +57,7 @@ class Piece:
     @property
     def is_upright(self):
         """Whether it is not as flat as a dash, or as what is left of a ruled line."""
-        return self.height > 0.35 * self.width
+        return self.height > 0.25 * self.width
 
     def mask(self, labels):
         """Return where its ink is in its box: uint8 of shape `(height, width)`, 1 or 0."""

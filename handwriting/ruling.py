@@ -88,8 +88,8 @@ def find_lines(level, faint, thickness):
         return
     along = np.linspace(0, 1, 100)
     columns = np.round(along * (width - 1)).astype(int)
-    # In every 100 pixels, a line rises by at most 20, bends by 3 and waves by 1; lines that
-    # do more are left. The steps between bends are no wider than `near` covers.
+    # In every 100 pixels, a line rises by at most 20, bends by 3 and waves by 1; lines that do more
+    # are left. The steps between bends are no wider than `near` covers.
     arch = 4 * along * (1 - along)
     bends = np.outer(np.arange(-0.03 * width, 0.03 * width, 3), arch)
     waves = np.outer(np.linspace(-0.02, 0.02, 5) * width, arch * (1 - 2 * along))
@@ -103,8 +103,7 @@ def find_lines(level, faint, thickness):
             rows = np.clip(rows, 0, height - 1)
             covered = near[rows, columns].mean(axis=1)
             line = rows[np.argmax(covered)]
-            sides = np.clip([line - beside, line + beside], 0, height - 1)
-            if covered.max() > 0.9 and faint[sides, columns].mean(axis=1).max() < 0.5:
+            if covered.max() > 0.9:
                 yield follow_line(np.interp(np.arange(width), columns, line), faint, beside)
                 break
 

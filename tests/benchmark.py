@@ -1,12 +1,12 @@
 """Train both networks with their default settings, several times, and print the evidence.
 
     python tests/benchmark.py --seeds 20 --against-keras-example
-    python tests/benchmark.py --seeds 2 --without flags
+    python tests/benchmark.py --seeds 2 --without flags augmentation schedule
 
 Each training is the real script in a process of its own. The first form also trains the network of
 Keras's own example `mnist_convnet` by that example's recipe, with the first five seeds. The
 networks take turns, so that a machine that slows down slows all of them. The second form asks what
-a trick gains: on validation images, with the scripts as they are and with that trick edited out.
+each trick gains: on validation images, with the scripts as they are and with one trick edited out.
 """
 
 import argparse
@@ -119,8 +119,9 @@ def measure_one(name, seed, trick, *options):
     print(json.dumps(measured))
 
 
-def measure_in_new_process(name, seed, trick, options):
+def measure_in_new_process(name, seed, trick):
     """Train once in an empty folder and a new process; return accuracies, and times in seconds."""
+    options = []
     with tempfile.TemporaryDirectory() as folder:
         if trick:  # Then judge by validation images: the last 10,000 of the training set.
             import keras
@@ -128,7 +129,7 @@ def measure_in_new_process(name, seed, trick, options):
             (x, y), _ = keras.datasets.mnist.load_data()
             parts = {"x_train": x[:-10_000], "y_train": y[:-10_000]}
             np.savez(f"{folder}/v.npz", **parts, x_test=x[-10_000:], y_test=y[-10_000:])
-            options = [*options, "--data", "v.npz"]
+            options = ["--data", "v.npz"]
         started = time.perf_counter()
         process = subprocess.run(
             [sys.executable, __file__, "--one", name, str(seed), trick, *options],
@@ -165,19 +166,21 @@ def table(results):
     """Write the measurements as a Markdown table, with the 95 % margin of each mean."""
     import scipy.stats
 
-    lines = ["| network | seeds | accuracy, mean | lowest | s/epoch | total s | flagged ones |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    flagged = "flagged" in results[CNN][0]
+    lines = ["| network | seeds | accuracy, mean | lowest | s/epoch | total s |"]
+    lines[0] += " ones with a flag |" * flagged
+    lines.append("|---" * (6 + flagged) + "|")
     for name, runs in results.items():
         accuracy = [run["accuracy"] for run in runs]
         mean = {key: statistics.mean(run[key] for run in runs) for key in runs[0]}
-        margin = float("nan")
+        margin = ""
         if len(runs) > 1:
             quantile = scipy.stats.t.ppf(0.975, len(runs) - 1)
-            margin = quantile * statistics.stdev(accuracy) / len(runs) ** 0.5
+            margin = f" ± {quantile * statistics.stdev(accuracy) / len(runs) ** 0.5:.2f}"
         lines.append(
-            f"| {name} | {len(runs)} | {mean['accuracy']:.2f} ± {margin:.2f} % "
-            f"| {min(accuracy):.2f} % | {mean['epoch']:.1f} | {mean['total']:.0f} "
-            f"| {mean.get('flagged', float('nan')):.1f} % |"
+            f"| {name} | {len(runs)} | {mean['accuracy']:.2f}{margin} % | {min(accuracy):.2f} % "
+            f"| {mean['epoch']:.1f} | {mean['total']:.0f} |"
+            + (f" {mean['flagged']:.1f} % |" if flagged else "")
         )
     return "\n".join(lines)
 
@@ -187,23 +190,22 @@ def main():
     parser = argparse.ArgumentParser(description="Train several times; print a table.")
     parser.add_argument("--seeds", type=int, default=5, help="runs of each network (default: 5)")
     parser.add_argument("--against-keras-example", action="store_true")
-    parser.add_argument("--without", choices=TRICKS, help="what this trick gains, on validation")
-    parser.add_argument("options", nargs="*", help="for the scripts, after --")
+    parser.add_argument("--without", nargs="+", choices=TRICKS, default=[], help="without a trick")
     if sys.argv[1:2] == ["--one"]:
         measure_one(*sys.argv[2:])
         return
     arguments = parser.parse_args()
 
     jobs = {name: (name, "as it is" if arguments.without else "") for name in (CNN, ANN)}
-    if arguments.without:
-        jobs |= {f"{n} without {arguments.without}": (n, arguments.without) for n in (CNN, ANN)}
+    for trick in arguments.without:
+        jobs |= {f"{name} without {trick}": (name, trick) for name in (CNN, ANN)}
     if arguments.against_keras_example:
         jobs[EXAMPLE] = (EXAMPLE, "")
     results = {title: [] for title in jobs}
     for seed in range(arguments.seeds):
         for title, (name, trick) in jobs.items():
             if name != EXAMPLE or seed < EXAMPLE_SEEDS:
-                run = measure_in_new_process(name, seed, trick, arguments.options)
+                run = measure_in_new_process(name, seed, trick)
                 results[title].append(run)
                 print(f"seed {seed}, {title}: {run}", file=sys.stderr)
     print(f"{table(results)}\n\nSeeds 0 to {arguments.seeds - 1}. {machine()}")
