@@ -6,6 +6,7 @@ import functools
 import os
 import pathlib
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,20 +22,12 @@ import sample_digits
 import predict
 
 matplotlib.use("agg")
+# Where a shell starts the tests in the background, Ctrl-C would be ignored, by scripts too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = {"ann": ROOT / "train_ann.py", "cnn": ROOT / "train_cnn.py"}
 ENVIRONMENT = {**os.environ, "MPLBACKEND": "agg", "PYTHONIOENCODING": "utf-8"}
-
-
-def pytest_configure(config):
-    """Leave out the long tests unless `-m` says which ones to run."""
-    # Where a shell starts the tests in the background, Ctrl-C would be ignored, by scripts too.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.addinivalue_line("markers", "long: takes long; run with `-m long`")
-    config.addinivalue_line("filterwarnings", "ignore:__array__ impl:DeprecationWarning")  # Keras.
-    if not config.option.markexpr:
-        config.option.markexpr = "not long"
 
 
 def run_script(script, *arguments, folder, **environment):
@@ -92,15 +85,12 @@ def untrained(monkeypatch):
 
 def train_alone(kind, folder, *arguments):
     """Train with a script that is alone in a folder, as it is for someone who copied it."""
-    script = folder / f"train_{kind}.py"
-    script.write_bytes(SCRIPTS[kind].read_bytes())
+    script = shutil.copy(SCRIPTS[kind], folder)
     process = run_script(script, *arguments, folder=folder)
     assert process.returncode == 0, process.stderr
     assert user_lines(process.stderr) == [], "neither the script nor the packages warn"
-    model_path = folder / f"mnist_{kind}.keras"
-    return types.SimpleNamespace(
-        kind=kind, folder=folder, model_path=model_path, stdout=process.stdout
-    )
+    path = folder / f"mnist_{kind}.keras"
+    return types.SimpleNamespace(kind=kind, folder=folder, model_path=path, stdout=process.stdout)
 
 
 def user_lines(stderr):

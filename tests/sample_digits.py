@@ -12,41 +12,31 @@ import sys
 
 import cv2
 import numpy as np
+import scipy.ndimage
 import sklearn.datasets
 
 
 def mnist_like(image):
-    """Enlarge one small digit as MNIST's authors made theirs.
+    """Enlarge a small digit, ink bright on 0, as MNIST's authors did theirs.
 
-    Args:
-        image: array of shape `(height, width)`, ink bright on 0, with some ink.
-
-    Returns:
-        uint8 array of shape `(28, 28)`: the ink fills a box of 20 x 20 along its longer side,
-        and its centre of mass is at pixel (14, 14), where MNIST has it on average.
+    The ink fills a box of 20 x 20 along its longer side, and its centre of mass is at pixel
+    (14, 14), where MNIST has it on average.
     """
-    rows, columns = np.nonzero(image.max(axis=1))[0], np.nonzero(image.max(axis=0))[0]
-    ink = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
-    scale = 20 / max(ink.shape)
-    size = [max(1, round(side * scale)) for side in ink.shape[::-1]]
+    left, top, width, height = cv2.boundingRect(np.uint8(image > 0))
+    scale = 20 / max(width, height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    ink = np.float32(image[top : top + height, left : left + width])
     ink = np.clip(cv2.resize(ink, size, interpolation=cv2.INTER_CUBIC), 0, None)
-    rows, columns = np.indices(ink.shape)
-    shift_x = 14 - np.average(columns, weights=ink)
-    shift_y = 14 - np.average(rows, weights=ink)
-    centred = cv2.warpAffine(ink, np.float32([[1, 0, shift_x], [0, 1, shift_y]]), (28, 28))
-    return np.round(centred * (255 / centred.max())).astype(np.uint8)
+    y, x = scipy.ndimage.center_of_mass(ink)
+    centred = cv2.warpAffine(ink, np.float32([[1, 0, 14 - x], [0, 1, 14 - y]]), (28, 28))
+    return np.uint8(np.round(centred * (255 / centred.max())))
 
 
 def load_data():
-    """Make the sample, split like MNIST.
-
-    Returns:
-        `(x_train, y_train), (x_test, y_test)`: uint8 images of shape `(1437, 28, 28)` and
-        `(360, 28, 28)`, ink bright on dark, and uint8 labels, 0 to 9.
-    """
+    """Make the sample, split like MNIST: `(x_train, y_train), (x_test, y_test)`, all uint8."""
     digits = sklearn.datasets.load_digits()
     images = np.stack([mnist_like(image) for image in digits.images])
-    labels = digits.target.astype(np.uint8)
+    labels = np.uint8(digits.target)
     return (images[:1437], labels[:1437]), (images[1437:], labels[1437:])
 
 
