@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 import sample_digits
+from conftest import texts_of
 from keras import layers, ops
-from test_plots import digit, texts_of
+from test_plots import digit
 
 import explain
 

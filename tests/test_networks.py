@@ -16,8 +16,10 @@ ARTICLE = {
     ],
     "cnn": [
         keras.Input((28, 28, 1)),
-        *(layers.Conv2D(32, 3), layers.MaxPooling2D(3)),
-        *(layers.Conv2D(16, 3), layers.MaxPooling2D(3)),
+        layers.Conv2D(32, 3),
+        layers.MaxPooling2D(3),
+        layers.Conv2D(16, 3),
+        layers.MaxPooling2D(3),
         layers.Flatten(),
         layers.Dense(300, activation="relu"),
         layers.Dense(10, activation="softmax"),
@@ -82,18 +84,4 @@ def test_a_learner_s_changed_script_gives_a_model_that_predict_opens(
     train_here(script, tmp_path, "--data", sample_npz, "--epochs", 1, "--output", "mine.keras")
     process = predict_here("--data", sample_npz, "--model", "mine.keras")
     assert process.returncode == 0, process.stderr
-    assert "of 25 test digits read right (mine.keras)" in process.stdout
-
-
-def test_logits_become_probabilities(predict_here, tmp_path, sample_npz):
-    model = keras.Sequential([keras.Input((28, 28)), layers.Flatten(), layers.Dense(10)])
-    model.save(tmp_path / "logits.keras")
-    arguments = ["--data", sample_npz, "--model", "logits.keras", "--csv", "digits.csv"]
-    assert predict_here(*arguments).returncode == 0
-    with np.load(sample_npz) as arrays:
-        expected = softmax(probabilities_by_keras(tmp_path / "logits.keras", arrays["x_test"]))
-    for line in (tmp_path / "digits.csv").read_text().splitlines()[1:]:
-        image, *_, predicted, confidence = line.split(",")
-        i = int(image.removeprefix("test/"))
-        assert int(predicted) == expected[i].argmax()
-        assert abs(float(confidence) - expected[i].max()) < 1e-5
+    assert "of 25 test digits are correct (mine.keras)" in process.stdout

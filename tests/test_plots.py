@@ -5,6 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import sample_digits
+from conftest import texts_of
 
 import handwriting
 import plots
@@ -36,20 +37,6 @@ def reading(lines, path="a.png", side=40):
     for each in digits:
         picture[each.top : each.top + side, each.left : each.left + side] = 0
     return handwriting.Reading(path, digits, picture)
-
-
-def texts_of(figure):
-    """All that a figure says, once it is certain that no text overlaps another or leaves it."""
-    figure.canvas.draw()
-    ticks = [label for axis in figure.axes for label in axis.get_xticklabels()]
-    texts = [text for text in figure.findobj(plt.Text) if text.get_text() and text.get_visible()]
-    texts = [text for text in texts if text not in ticks]
-    boxes = [text.get_window_extent() for text in texts]
-    for i, box in enumerate(boxes):
-        inside = [figure.bbox.contains(*corner) for corner in (box.min, box.max)]
-        assert all(inside), texts[i]
-        assert not any(box.padded(-0.5).overlaps(other) for other in boxes[:i]), texts[i]
-    return [text.get_text() for text in texts]
 
 
 def frames_of(figure):
