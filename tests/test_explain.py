@@ -88,7 +88,7 @@ ROWS = {
     "global average pooling": ["8 filters", "8 maps", "8 maps", "8 activations"],
     "residual": ["4 filters", *6 * ["4 maps"], "8 maps", "8 activations"],
     "nested": ["3 filters", "3 maps", "3 maps"],
-    "nested, called twice": 2 * ["1 filter", "1 map"],
+    "nested, called twice": [*2 * ["1 filter", "1 map"], "weights of 10 neurons"],
     "rows": [*5 * ["1 map"], "4 activations"],
     "mixed precision": ["4 filters", "4 maps", "8 activations"],
 }
