@@ -73,10 +73,10 @@ def layer_outputs(model, inputs):
 
     # The same layers once more, to get hold of every tensor between them.
     copy = keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
-    tensors = [(x, y) for _, x, y in calls]
+    tensors = {"calls": [(x, y) for _, x, y in calls]}  # Keras would unpack a list of one.
     graph = keras.Model(keras.tree.flatten(copy.input), tensors)
     values = graph(keras.tree.flatten(inputs), training=False)
-    for (layer, _, _), (x, y) in zip(calls, values, strict=True):
+    for (layer, _, _), (x, y) in zip(calls, values["calls"], strict=True):
         yield from outputs_of(layer, x, y)
 
 

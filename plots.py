@@ -226,12 +226,12 @@ def draw_part(axis, reading, part, x, y, zoom, points):
         width, height = unit * digit.width, unit * digit.height
         add_frame(axis, digit, corner, width, height, points)
         size = np.clip(0.36 * height * points, 5, 13)
-        x_text, y_text, ha, va = corner[0] + width / 2, corner[1] - 2 / points, "center", "bottom"
-        if (y_text - y) * points < size:  # Above the box there is no room.
-            x_text, y_text, ha, va = corner[0], corner[1] + 2 / points, "left", "top"
+        y_text, va = corner[1] - 2 / points, "bottom"
+        if (y_text - y) * points < size:  # There is no room above the box.
+            y_text, va = corner[1] + height + 2 / points, "top"
         background = {"facecolor": colour_of(digit), "edgecolor": "none", "pad": 0.1 * size}
-        label = axis.text(x_text, y_text, f"{digit.predicted}{digit.mark}", ha=ha, va=va)
-        label.set(size=size, color="white", weight="bold", bbox=background)
+        label = axis.text(corner[0] + width / 2, y_text, f"{digit.predicted}{digit.mark}", va=va)
+        label.set(size=size, color="white", weight="bold", ha="center", bbox=background)
 
 
 def colour_of(digit):

@@ -110,6 +110,7 @@ def load_model(source):
     except Exception as error:  # Keras raises many different exceptions, often of many lines.
         hint = f"does not load in Keras {keras.__version__} (update Keras, or train it again)"
         reason = " ".join(str(error).split("Exception encountered: ")[-1].split())[:300]
+        reason = "".join(filter(str.isprintable, reason))  # It may quote the file.
         raise RefusedModelError(f"{checked.path} {hint}: {reason}") from error
     return model
 

@@ -65,11 +65,10 @@ class Drawing:
         lines = itertools.groupby(self.reading.digits, key=lambda digit: digit.line)
         lines = [list(digits) for _, digits in lines]
         axis = figure.add_axes((0.02, 0.38, 0.96, 0.6))
-        sides = axis.bbox.size / figure.dpi  # In inches.
-        zoom = min(sides / plots.size_of(lines))
-        left, top = (sides - zoom * plots.size_of(lines)) / 2
-        plots.draw_digits(axis, lines, left, top, zoom)
-        axis.set(xlim=(0, sides[0]), ylim=(sides[1], 0))
+        size = plots.size_of(lines)
+        zoom = min(axis.bbox.size / figure.dpi / size)
+        plots.draw_digits(axis, lines, 0, 0, zoom)
+        axis.set(xlim=(0, zoom * size[0]), ylim=(zoom * size[1], 0), aspect="equal")
         axis.axis("off")
         axis = figure.add_axes((0.04, 0.12, 0.92, 0.18))
         if self.latest:

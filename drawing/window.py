@@ -21,9 +21,9 @@ def open_window(predict, output):
 
     Args:
         predict: function that takes a list of `handwriting.Digit` and sets their `probabilities`.
-        output: path of the PNG that the key s saves the paper to; what is read there goes to
-            `drawing-read.png` beside `drawing.png`. Nothing is written over: where one of the two
-            is there, they become `drawing-2.png` and `drawing-2-read.png`.
+        output: path of the PNG that the key s saves the paper to, for example `drawing.png`; what
+            is read there goes to `drawing-read.png`. Where one of the two is there, they become
+            `drawing-2.png` and `drawing-2-read.png`, and so on.
 
     Returns:
         The exit status, 0.
@@ -138,10 +138,11 @@ class Window:
 
     def save(self):
         """Save the paper and what is read there, both whole or neither, and say so."""
-        stem = self.output.stem
-        stems = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
-        pairs = ([self.output.with_stem(f"{stem}{end}") for end in ("", "-read")] for stem in stems)
-        paths = next(pair for pair in pairs if not any(map(os.path.lexists, pair)))
+        for number in itertools.count(1):
+            stem = f"{self.output.stem}-{number}" if number > 1 else self.output.stem
+            paths = [self.output.with_stem(stem), self.output.with_stem(f"{stem}-read")]
+            if not any(map(os.path.lexists, paths)):
+                break
         no_buttons = self.upper.bbox.transformed(self.figure.dpi_scale_trans.inverted())
         try:
             with tempfile.TemporaryDirectory(dir=self.output.parent) as folder:

@@ -106,6 +106,21 @@ def probabilities_by_keras(model_path, images):
     return model.predict(inputs, verbose=0)
 
 
+def texts_of(figure):
+    """What a figure says, after a check that no text overlaps another or leaves the figure."""
+    figure.canvas.draw()
+    ticks = {
+        tick for axis in figure.axes for tick in axis.get_xticklabels() + axis.get_yticklabels()
+    }
+    texts = [text for text in figure.findobj(plt.Text) if text.get_text() and text.get_visible()]
+    texts = [text for text in texts if text not in ticks]
+    boxes = [text.get_window_extent() for text in texts]
+    for i, box in enumerate(boxes):
+        assert all(figure.bbox.contains(*corner) for corner in (box.min, box.max)), texts[i]
+        assert not any(box.padded(-0.5).overlaps(other) for other in boxes[:i]), texts[i]
+    return [text.get_text() for text in texts]
+
+
 @pytest.fixture(scope="session")
 def sample_npz(tmp_path_factory):
     """Write scikit-learn's digits as the file that `--data` takes."""

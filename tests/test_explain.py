@@ -4,8 +4,10 @@ import keras
 import numpy as np
 import pytest
 import sample_digits
-from keras import layers, ops
-from test_plots import digit, texts_of
+from conftest import texts_of
+from keras import layers
+from learners_networks import NETWORKS, sequential
+from test_plots import digit
 
 import explain
 
@@ -34,22 +36,16 @@ def heights(axis):
     return np.array([segment[1, 1] for segment in axis.collections[0].get_segments()])
 
 
-def network(steps, shape=(28, 28, 1)):
-    keras.utils.set_random_seed(0)
-    x = inputs = keras.Input(shape)
-    for step in steps:
-        x = step(x)
-    return keras.Model(inputs, x)
-
-
 def dense(units, activation=None):
     return layers.Dense(units, activation, bias_initializer="random_normal")
 
 
 def test_a_convolutional_network_shows_what_numpy_computes():
-    first = layers.Conv2D(40, 3, bias_initializer="random_normal")
-    rest = [layers.MaxPooling2D(3), layers.Flatten(), dense(30, "relu"), dense(10)]
-    model = network([first, *rest])
+    keras.utils.set_random_seed(0)
+    first = layers.Conv2D(40, 3, bias_initializer="random_normal", name="x" * 99)
+    model = sequential(
+        first, layers.MaxPooling2D(3), layers.Flatten(), dense(30, "relu"), dense(10)
+    )
     kernel, bias, dense_kernel, dense_bias, last, last_bias = model.get_weights()
     windows = np.lib.stride_tricks.sliding_window_view(INPUT, (3, 3))
     maps = np.einsum("yxij,ijf->fyx", windows, kernel[:, :, 0]) + bias[:, None, None]
@@ -71,8 +67,9 @@ def test_a_convolutional_network_shows_what_numpy_computes():
 
 
 def test_a_dense_network_shows_every_layer_and_the_weights_beside_the_activations():
+    keras.utils.set_random_seed(0)
     steps = [layers.Flatten(), dense(40, "relu"), dense(20), dense(10), layers.Softmax()]
-    model = network(steps, shape=(28, 28))
+    model = sequential(*steps, shape=(28, 28))
     kernel, bias, *_ = model.get_weights()
     activations = np.maximum(0, INPUT.ravel() @ kernel + bias)
     excited = np.argsort(-activations, kind="stable")[:32]
@@ -86,45 +83,23 @@ def test_a_dense_network_shows_every_layer_and_the_weights_beside_the_activation
     assert below == [f"{value:.2g}" for value in activations[excited]]
 
 
-SHARED = layers.Dense(8, name="shared")
-NETWORKS = {
-    "batch_norm": (
-        [layers.Conv2D(8, 5, strides=2), layers.BatchNormalization(), layers.ReLU()],
-        ["8 filters", "8 maps", "8 maps", "8 maps"],
-    ),
-    "augmented": (
-        [
-            keras.Sequential([layers.RandomRotation(0.5), layers.GaussianNoise(1)]),
-            *(layers.Conv2D(10, 3), layers.Dropout(0.5), layers.GlobalAveragePooling2D()),
-        ],
-        ["10 filters", "10 maps", "10 activations"],
-    ),
-    "nested": (
-        [keras.Sequential([keras.Sequential([layers.Conv2D(4, 3)]), layers.AveragePooling2D(2)])],
-        ["4 filters", "4 maps", "4 maps"],
-    ),
-    "branches": (
-        [layers.Conv2D(1, 3), lambda x: ops.concatenate([x, ops.square(x)], axis=-1)],
-        ["1 filter", "1 map", "1 map", "2 maps"],
-    ),
-    "shared": (
-        [layers.Conv2D(8, 3), SHARED, SHARED, lambda x: ops.max(x, axis=(1, 2))],
-        ["8 filters", *3 * ["8 maps"], "8 activations"],
-    ),
-    "long_names": ([layers.Conv2D(20, (3, 7), name="x" * 99)], ["20 filters", "20 maps"]),
-    "sequence": (
-        [layers.Reshape((28, 28)), layers.LSTM(9, return_sequences=True), layers.LSTM(4)],
-        ["1 map", "4 activations"],
-    ),
+ROWS = {
+    "dropout and batch normalisation": ["6 filters", *4 * ["6 maps"], "9 activations"],
+    "global average pooling": ["8 filters", "8 maps", "8 maps", "8 activations"],
+    "residual": ["4 filters", *6 * ["4 maps"], "8 maps", "8 activations"],
+    "nested": ["3 filters", "3 maps", "3 maps"],
+    "nested, called twice": [*2 * ["1 filter", "1 map"], "weights of 10 neurons"],
+    "rows": [*5 * ["1 map"], "4 activations"],
+    "mixed precision": ["4 filters", "4 maps", "8 activations"],
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_networks_that_learners_have_changed(name, tmp_path):
-    steps, titles = NETWORKS[name]
-    model = network([*steps, layers.Flatten(), layers.Dense(10, activation="softmax")])
-    model.save(tmp_path / "model.keras")
-    for each in (model, keras.saving.load_model(tmp_path / "model.keras")):
-        shown = digit(4, image=IMAGE)
-        shown.probabilities = each(INPUT.reshape(1, 28, 28, 1), training=False).numpy()[0]
-        assert [title.split(": ")[1] for title, _ in rows_of(each, shown)] == titles
+@pytest.mark.parametrize("name", ROWS)
+def test_networks_that_learners_build_show_each_layer_that_changes_something(name, tmp_path):
+    keras.utils.set_random_seed(0)
+    NETWORKS[name]().save(tmp_path / "model.keras")
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    shown = digit(4, image=IMAGE)
+    inputs = INPUT.reshape(1, *model.input_shape[1:])
+    shown.probabilities = keras.ops.convert_to_numpy(model(inputs, training=False))[0]
+    assert [title.split(": ")[1] for title, _ in rows_of(model, shown)] == ROWS[name]
