@@ -50,18 +50,19 @@ def belong_together(piece, host, labels, pen):
     4 do.
     """
     together = piece.joined(host)
-    gap = together.height - piece.height - host.height
-    overlap = (piece.width + host.width - together.width) / min(piece.width, host.width)
-    if together.width > 1.4 * pen.height or gap > 0.25 * pen.height or overlap < -0.5:
+    below = together.height - piece.height - host.height  # Less than nothing: side by side.
+    beside = together.width - piece.width - host.width  # The same: one above the other.
+    reach = 1.5 * pen.stroke
+    if together.width > 1.4 * pen.height or below > 0.25 * pen.height or beside > reach:
         return False
-    above = overlap > 0.3
+    above = -beside > 0.3 * min(piece.width, host.width)
     if above and together.height < 1.45 * pen.height:
         return max(host.width, host.height) > 0.3 * pen.height  # Punched holes stand in a row.
     hangs = abs(piece.bottom - host.bottom) > 0.2 * pen.height
     return (
         (above or hangs)
         and together.width < together.height < 2 * pen.height
-        and distance_between(piece, host, labels) < 1.5 * pen.stroke
+        and distance_between(piece, host, labels) < reach
     )
 
 
