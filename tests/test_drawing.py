@@ -230,6 +230,7 @@ def test_real_window(mnist, window, tmp_path):
         assert do(*undo, "click", 1).startswith("01234 5678 (least sure: ")
         assert do("key", "ctrl+z").startswith("01234 567 (least sure: ")
         assert do("key", "c") == "Draw a digit, or a whole number."
+        time.sleep(1)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         assert "Traceback" not in process.stderr.read()
