@@ -4,7 +4,6 @@ The caller saves and shows them. Blue means correct and orange wrong or unsure: 
 can tell them apart, and colour is never the only sign.
 """
 
-import itertools
 import math
 
 import matplotlib.pyplot as plt
@@ -141,8 +140,7 @@ class Block:
 
     def __init__(self, reading):
         self.reading = reading
-        lines = itertools.groupby(reading.digits, key=lambda digit: digit.line)
-        self.lines = [list(digits) for _, digits in lines]
+        self.lines = reading.lines
         self.part = part_with_digits(reading)
         part_size = np.subtract(self.part[2:], self.part[:2])
         self.digit_zoom = min(DIGIT_WIDTH / CELL_WIDTH, MAX_SIDE / max(1, *size_of(self.lines)))

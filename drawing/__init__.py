@@ -4,8 +4,6 @@
 collect strokes, and make a `Drawing` of them after each one.
 """
 
-import itertools
-
 import cv2
 import numpy as np
 
@@ -62,8 +60,7 @@ class Drawing:
         """Draw what the network saw of each digit, and ten bars for the one drawn last."""
         if not self.reading.digits:
             return
-        lines = itertools.groupby(self.reading.digits, key=lambda digit: digit.line)
-        lines = [list(digits) for _, digits in lines]
+        lines = self.reading.lines
         axis = figure.add_axes((0.02, 0.38, 0.96, 0.6))
         size = plots.size_of(lines)
         zoom = min(axis.bbox.size / figure.dpi / size)

@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 
@@ -46,9 +47,16 @@ def open_window(predict, output):
         raise ValueError(f"{problem}, or use the cell to draw in of colab.ipynb.")
     for count in (1, 2):  # Keras is slow at its first image, and at its first several.
         predict([handwriting.Digit(np.zeros((28, 28), np.uint8)) for _ in range(count)])
+    signal.signal(signal.SIGINT, interrupt)
     Window(predict, output)
     plt.show(block=True)
     return 0
+
+
+def interrupt(*_):
+    """End at Ctrl-C; the window's own loop would lose a KeyboardInterrupt in its callbacks."""
+    print("Interrupted.", file=sys.stderr)
+    sys.exit(130)
 
 
 class Window:

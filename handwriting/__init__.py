@@ -141,10 +141,15 @@ class Reading:
     note: str | None = None
 
     @property
+    def lines(self):
+        """The digits of each line of writing, a list of lists."""
+        lines = itertools.groupby(self.digits, key=lambda digit: digit.line)
+        return [list(digits) for _, digits in lines]
+
+    @property
     def number(self):
         """The predicted classes in reading order, with a space between lines: `"561247 31"`."""
-        lines = itertools.groupby(self.digits, key=lambda digit: digit.line)
-        return " ".join("".join(str(digit.predicted) for digit in line) for _, line in lines)
+        return " ".join("".join(str(digit.predicted) for digit in line) for line in self.lines)
 
 
 def read_picture(path):
