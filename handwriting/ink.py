@@ -72,8 +72,11 @@ def separate_from_grain(ink):
     """
     smooth = cv2.GaussianBlur(ink, (0, 0), max(0.8, max(ink.shape) / 1200))
     # Ink stands out from the paper by four standard deviations (estimated by the median, which a
-    # little ink does not move) and by a tenth of what black ink would.
+    # little ink does not move) and by a tenth of what black ink would. A wide brush leaves little
+    # paper; where next to nothing would be paper, what seems to be ink is grain.
     paper = smooth[smooth < 128]
+    if len(paper) < 0.3 * smooth.size:
+        paper = smooth
     median = np.median(paper)
     grain = 1.4826 * np.median(cv2.absdiff(paper, np.full_like(paper, median)))
-    return smooth, (smooth > max(25, median + 4 * grain)).astype(np.uint8)
+    return smooth, np.uint8(smooth > max(25, median + 4 * grain))
