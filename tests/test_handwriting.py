@@ -231,7 +231,7 @@ def test_every_mode_of_pillow_gives_the_same_picture(tmp_path, mode):
     if mode in NUMBERS:
         image = Image.fromarray(NUMBERS[mode](PLAIN[..., 1]) * NUMBERS[mode](200))
     elif mode == "LAB":
-        image = Image.merge("LAB", 3 * [gray])
+        image = Image.merge("LAB", [gray, *2 * [Image.new("L", gray.size, 128)]])
     else:
         colour = gray.convert("RGB") if mode == "P" else gray
         image = colour.convert(mode, dither=Image.Dither.NONE)
