@@ -32,7 +32,8 @@ def layer_figure(model, digit):
     """
     image = np.float32(digit.image).reshape(1, *model.input_shape[1:]) / 255
     rows = list(layer_rows(model, image))
-    if rows and np.allclose(rows[-1][1], digit.probabilities, atol=1e-3):
+    last = rows[-1][1] if rows else np.zeros(0)
+    if last.size == 10 and np.allclose(last.ravel(), digit.probabilities, atol=1e-3):
         rows.pop()  # These are drawn beside the digit.
     heights = [3.2, *(row_height(*row[1:]) for row in rows)]
     height = sum(heights) + 0.36 * len(rows) + 0.1

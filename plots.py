@@ -21,7 +21,7 @@ DIGIT_WIDTH, TEST_DIGIT_WIDTH = 1.05, 1.5
 PAGE_WIDTH, PAGE_HEIGHT = 12.5, 16
 HEADING, GAP = 0.62, 0.12
 MIN_PICTURE, MAX_PICTURE = 1.2, 7.5
-MAX_SIDE = 36  # Of all digits in a picture; more than a thousand are shown smaller.
+MAX_SIDE = 36  # Of all digits of a picture together; longer lines are shown smaller.
 
 
 def prediction_pages(digits, heading=None):
@@ -59,7 +59,7 @@ def empty_page(width, height):
 
 
 def confusion_matrix(digits):
-    """Count how often each class was taken for each other.
+    """Count how often each class was taken for each of the others.
 
     Args:
         digits: list of `handwriting.Digit` with their original classes and probabilities.
@@ -206,7 +206,7 @@ def draw_picture(axis, reading):
 def draw_part(axis, reading, part, x, y, zoom, points):
     """Draw a part of a picture with its top left corner at (x, y).
 
-    The part is in thumbnail pixels; `zoom` of the axis's units are one, and `points` one unit.
+    The part is in thumbnail pixels; a pixel is `zoom` units of the axis, a unit `points` points.
     """
     left, top, right, bottom = part
     image = reading.thumbnail[max(0, top) : bottom, left:right]
@@ -248,7 +248,7 @@ def add_frame(axis, digit, corner, width, height, points):
 
 
 def title_height(lines):
-    """Return how many pixels of the digits are left for the titles above them."""
+    """Return the height of the titles above digits, in pixels of the digits."""
     return 16 if any(digit.original is not None for line in lines for digit in line) else 10
 
 

@@ -53,10 +53,11 @@ def run(options):
     else:
         readings, problems = find_test_digits(options), []
     digits = [digit for reading in readings for digit in reading.digits]
-    if not digits:
+    if not readings or options.explain and not digits:
         return 1
-    model = safe_load.load_model(checked)
-    predict(model, digits)
+    if digits:
+        model = safe_load.load_model(checked)
+        predict(model, digits)
     if options.mistakes:
         readings = [reading for reading in readings if reading.digits[0].is_wrong]
         readings.sort(key=lambda reading: -reading.digits[0].confidence)
@@ -109,7 +110,7 @@ def find_in_pictures(options):
 
 
 def predict(model, digits):
-    """Ask a model once for all digits how probable each class is, and note it in each digit.
+    """Ask a model how probable each class is, for all digits, and note it in each digit.
 
     Args:
         model: a Keras model, from `safe_load.load_model`.

@@ -107,6 +107,9 @@ def load_model(source):
             raise RefusedModelError("diverged in training: train it with a lower learning rate")
     except RefusedModelError as error:
         raise RefusedModelError(f"{checked.path} {error}.") from error
+    except MemoryError as error:
+        hint = "is too large for this computer's memory: train a smaller one"
+        raise RefusedModelError(f"{checked.path} {hint}.") from error
     except Exception as error:  # Keras raises many different exceptions, often of many lines.
         hint = f"does not load in Keras {keras.__version__} (update Keras, or train it again)"
         reason = " ".join(str(error).split("Exception encountered: ")[-1].split())[:300]

@@ -170,7 +170,7 @@ try:
     figure.savefig(partial.with_suffix(".png"), metadata={"Title": "Learning curves"})
     partial.with_suffix(".png").replace(picture)
 except OSError as error:
-    sys.exit(f"Cannot save {settings.output} and {picture}: {error}")
+    sys.exit(f"Cannot save {settings.output} or {picture}: {error}")
 if hasattr(sys.stdout, "reconfigure"):
     sys.stdout.reconfigure(errors="replace")  # A console that has no ± shows a ?.
 print(f"{result}\nSaved {settings.output}")

@@ -145,7 +145,7 @@ class Window:
                 plt.close(self.figure)
 
     def save(self):
-        """Save the paper and what is read there, both whole or neither, and say so."""
+        """Save the paper and what is read there, each whole or not at all, and say so."""
         for number in itertools.count(1):
             stem = f"{self.output.stem}-{number}" if number > 1 else self.output.stem
             paths = [self.output.with_stem(stem), self.output.with_stem(f"{stem}-read")]
@@ -160,6 +160,6 @@ class Window:
                 self.figure.savefig(read, bbox_inches=no_buttons, metadata=metadata)
                 paper.replace(paths[0])
                 read.replace(paths[1])
-            self.say(f"Saved {paths[0].name} and {paths[1].name}")
+            self.say(f"Saved {paths[0]} and {paths[1]}")
         except OSError as error:
             self.say(f"Cannot save: {error.strerror or error}.", file=sys.stderr)

@@ -5,9 +5,9 @@ The story, one module a step (`images` has tools that several steps use):
 1. `picture`: find the picture files that a user means, open any of them, and turn it upright.
 2. `page`: find the page in the picture.
 3. `ink`: measure how much ink is on each pixel of the page.
-4. `pieces`: find connected pieces of ink; they tell what this page's pen is like.
-5. `ruling`: take away ruled lines, squared paper, boxes and underlines.
-6. `digits`: join, drop and split what is left until each piece is a digit; put them in order.
+4. `pieces`: find connected pieces of ink, and keep what this page's pen left.
+5. `ruling`: before that, take away ruled lines, squared paper, boxes and underlines.
+6. `digits`: join pieces that belong to one digit, drop what is not a digit, and find the lines.
 7. `mnist_form`: make each digit look as MNIST's authors made theirs, 28 x 28 pixels.
 
 People's pictures come with shadows, ruled lines, specks and pens of all kinds: the art is to take
@@ -124,7 +124,7 @@ class Reading:
 
     Attributes:
         path: the path of the picture, as it was given; `test/1234` for one of MNIST's test digits.
-        digits: list of `Digit`, in reading order; empty where there is no ink.
+        digits: list of `Digit`, in reading order; empty where no digit was found.
         thumbnail: uint8 array of shape `(height, width, 3)`, RGB: the upright picture, with at
             most 800 pixels on the longer side; `None` for a test digit.
         scale: how many pixels of the thumbnail there are to one of the picture.
@@ -205,7 +205,7 @@ def read_digits(picture):
 
     Returns:
         A list of `Digit` in reading order: lines from top to bottom, each from left to right.
-        Empty where there is no ink.
+        Empty where no digit is found.
 
     Raises:
         ValueError: it is not such an array; the message is for the user.

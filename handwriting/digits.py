@@ -50,14 +50,14 @@ def belong_together(piece, host, labels, pen):
     4 do.
     """
     together = piece.joined(host)
-    below = together.height - piece.height - host.height  # Less than nothing: side by side.
-    beside = together.width - piece.width - host.width  # The same: one above the other.
+    below = together.height - piece.height - host.height  # Negative where they are side by side.
+    beside = together.width - piece.width - host.width  # Negative where one is above the other.
     reach = 1.5 * pen.stroke
     if together.width > 1.4 * pen.height or below > 0.25 * pen.height or beside > reach:
         return False
     above = -beside > 0.3 * min(piece.width, host.width)
     if above and together.height < 1.45 * pen.height:
-        return max(host.width, host.height) > 0.3 * pen.height  # Punched holes stand in a row.
+        return max(host.width, host.height) > 0.3 * pen.height  # Two punched holes are not.
     hangs = abs(piece.bottom - host.bottom) > 0.2 * pen.height
     return (
         (above or hangs)
@@ -79,7 +79,7 @@ def keep_digits(pieces, labels, pen):
 
     What a photo shows along its edges may be a shadow, the end of the paper or a finger. A digit
     that the edge cuts is about as high as the others. A small digit may stand beside a large one,
-    within its height, but it has strokes, and a speck does not: it is as high as one of them.
+    within its height, if it is higher than five strokes are wide; a speck is not.
     """
     upright = [piece for piece in pieces if piece.is_upright]
     large = [piece for piece in upright if piece.height > 0.4 * pen.height]

@@ -22,7 +22,7 @@ def resize(image, scale):
 
 
 def odd(length):
-    """Round a length down to an odd number of pixels, at least 3, as OpenCV's kernels require."""
+    """Round a length to the nearest odd number, at least 3, as OpenCV's kernels require."""
     return max(3, int(length) // 2 * 2 + 1)
 
 

@@ -37,7 +37,9 @@ def measure_ink(picture):
     paper = cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR)
     ink = cv2.divide(cv2.subtract(paper, picture), np.maximum(paper, 1), scale=255)
     red, green, blue = cv2.split(ink)
-    return cv2.max(cv2.max(red, green), blue)  # Coloured ink leaves one of them its light.
+    return cv2.max(
+        cv2.max(red, green), blue
+    )  # Coloured ink darkens some, and leaves the others bright.
 
 
 def is_bright_on_dark(picture):
@@ -72,8 +74,8 @@ def separate_from_grain(ink):
     """
     smooth = cv2.GaussianBlur(ink, (0, 0), max(0.8, max(ink.shape) / 1200))
     # Ink stands out from the paper by four standard deviations (estimated by the median, which a
-    # little ink does not move) and by a tenth of what black ink would. A wide brush leaves little
-    # paper; where next to nothing would be paper, what seems to be ink is grain.
+    # little ink does not move) and by a tenth of what black ink would. Paper is
+    # less than half ink, also beside a wide brush; where there is hardly any, it is all grain.
     paper = smooth[smooth < 128]
     if len(paper) < 0.3 * smooth.size:
         paper = smooth

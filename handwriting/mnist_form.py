@@ -33,7 +33,7 @@ def to_mnist_form(ink, labels, digit):
         slice(max(0, digit.left - margin), digit.right + margin),
     )
     own = cv2.dilate(np.isin(labels[window], digit.labels).astype(np.uint8), ellipse(3))
-    # From a quarter of the pen's ink to three quarters, so that strokes are full and edges soft.
+    # From a quarter of the digit's ink to three quarters, so that strokes are full and edges soft.
     image = np.clip((ink[window] / np.float32(digit.peak) - 0.25) / 0.5, 0, 1) * own
     shrink = max(image.shape) / 160  # Enough to measure strokes, and fast.
     if shrink > 1:

@@ -61,7 +61,8 @@ def find_pictures(names):
 
     Returns:
         `(paths, problems)`: lists of strings, the paths as they were given (for a folder, joined
-        to it, in alphabetical order), and a line for each name that stands for no picture.
+        to it, in alphabetical order), and a line for each name that stands for no picture and
+        for each folder that cannot be opened.
     """
     paths, problems = [], []
 
@@ -70,14 +71,13 @@ def find_pictures(names):
 
     for pattern in names:
         found = [] if os.path.lexists(pattern) else sorted(glob.glob(pattern))
+        files = []
         for name in found or [pattern]:
-            files = [name]
-            if os.path.isdir(name):
-                files = sorted(files_in(name, report))
-            pictures = [path for path in files if not read_labels(path)]
-            paths += pictures
-            if not pictures:
-                problems.append(f"{name}: there is no picture, or only this project's figures.")
+            files += sorted(files_in(name, report)) if os.path.isdir(name) else [name]
+        pictures = [path for path in files if not read_labels(path)]
+        paths += pictures
+        if not pictures:
+            problems.append(f"{pattern}: there is no picture, or only this project's figures.")
     return paths, problems
 
 
@@ -158,7 +158,7 @@ def load_picture(path):
         with contextlib.suppress(Exception):  # Where EXIF is damaged, nothing is turned.
             ImageOps.exif_transpose(image, in_place=True)
         return as_rgb(image), "only the first picture in it is read." if several else None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, MemoryError):
         problem = "the picture is too large; make it smaller"
     except (TimeoutError, subprocess.TimeoutExpired):
         problem = "the picture takes too long to read; save it again"

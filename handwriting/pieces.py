@@ -10,7 +10,7 @@ from handwriting.images import odd, square, stroke_width
 
 @dataclasses.dataclass
 class Pen:
-    """What the writing on a page is like, on average.
+    """What the writing on a page is typically like.
 
     Attributes:
         ink: how dark it is in the middle of a stroke, from 0 to 255.
@@ -117,7 +117,7 @@ def find_pen_strokes(ink, mask):
     """Keep the ink that the pen of this page left.
 
     Strokes are soft where they are narrow or fast: paler ink counts where there is dark ink beside
-    it, which shadows, folds of the paper and ruled lines do not have.
+    it, which shadows and folds of the paper do not have.
 
     Args:
         ink: uint8 array of shape `(height, width)`, from `separate_from_grain`.
@@ -172,12 +172,12 @@ def measure_pen(pieces, labels):
 
 
 def typical_ink(pieces):
-    """Return the ink of the pen, from 0 to 255: three quarters of all ink is paler."""
+    """Return how dark the pen's ink is, 0 to 255: the upper quartile of the pieces, by ink."""
     return at_share_of_ink(0.75, pieces, lambda piece: piece.peak)
 
 
 def at_share_of_ink(share, pieces, measure):
-    """Return the measure of the piece up to which, in its order, a share of the ink is."""
+    """Return a quantile of a measure of the pieces, each weighted by its ink."""
     pieces = free_pieces(pieces)
     measures = np.array([measure(piece) for piece in pieces])
     order = np.argsort(measures)
