@@ -37,9 +37,8 @@ def measure_ink(picture):
     paper = cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR)
     ink = cv2.divide(cv2.subtract(paper, picture), np.maximum(paper, 1), scale=255)
     red, green, blue = cv2.split(ink)
-    return cv2.max(
-        cv2.max(red, green), blue
-    )  # Coloured ink darkens some, and leaves the others bright.
+    # Coloured ink darkens some channels, and leaves the others bright.
+    return cv2.max(cv2.max(red, green), blue)
 
 
 def is_bright_on_dark(picture):
