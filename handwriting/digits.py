@@ -46,22 +46,25 @@ def belong_together(piece, host, labels, pen):
     """Tell whether two pieces are parts of one digit.
 
     They are where one is above the other and both together are no larger than a digit, or where
-    they almost touch and one alone would hang above the line, as the bar of a 5 and the corner of a
-    4 do.
+    they almost touch, and are above each other or one alone would hang above the line, as the
+    corner of a 4 does.
     """
     together = piece.joined(host)
     below = together.height - piece.height - host.height  # Negative where they are side by side.
     beside = together.width - piece.width - host.width  # Negative where one is above the other.
-    reach = 1.5 * pen.stroke
-    if together.width > 1.4 * pen.height or below > 0.25 * pen.height or beside > reach:
-        return False
     above = -beside > 0.3 * min(piece.width, host.width)
-    if above and together.height < 1.45 * pen.height:
-        return max(host.width, host.height) > 0.3 * pen.height  # Two punched holes are not.
+    if max(host.width, host.height) < 0.3 * pen.height:
+        return False  # Two punched holes are not a digit.
+    if above and together.width < 1.4 * pen.height and together.height < 1.45 * pen.height:
+        return below < 0.25 * pen.height
     hangs = abs(piece.bottom - host.bottom) > 0.2 * pen.height
+    reach = 1.5 * pen.stroke
     return (
-        (above or hangs)
-        and together.width < together.height < 2 * pen.height
+        (above and together.width < 1.4 * together.height)
+        or (hangs and together.width < together.height)
+    ) and (
+        max(below, beside) < reach
+        and together.height < 2 * max(piece.height, host.height)
         and distance_between(piece, host, labels) < reach
     )
 
