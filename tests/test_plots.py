@@ -153,3 +153,9 @@ def test_the_confusion_matrix_counts_every_pair_readably():
         assert text.get_text() == str(count)
     for image in axis.images:
         assert image.norm(image.get_array()).max() <= 0.5, "too dark for black numbers"
+
+
+def test_a_digit_whose_class_is_not_known_is_never_marked_wrong():
+    sure, unsure = np.eye(10)[1], np.full(10, 0.1)
+    marks = [handwriting.Digit(IMAGES[1], probabilities=share).mark for share in (sure, unsure)]
+    assert marks == ["", "?"]
