@@ -221,11 +221,11 @@ def find_page_and_digits(picture):
     strokes = find_pen_strokes(smooth, remove_ruled_lines(faint, smooth))
     lines, labels = find_digits(smooth, strokes)
     digits = []
-    for line, piece in ((line, piece) for line, pieces in enumerate(lines) for piece in pieces):
-        left, top, right, bottom = (
-            round(side / scale) for side in (piece.left, piece.top, piece.right, piece.bottom)
-        )
-        width, height = max(1, right - left), max(1, bottom - top)
-        image = to_mnist_form(ink, labels, piece)
-        digits.append(Digit(image, page_left + left, page_top + top, width, height, line))
+    for line, pieces in enumerate(lines):
+        for piece in pieces:
+            sides = piece.left, piece.top, piece.right, piece.bottom
+            left, top, right, bottom = (round(side / scale) for side in sides)
+            width, height = max(1, right - left), max(1, bottom - top)
+            image = to_mnist_form(ink, labels, piece)
+            digits.append(Digit(image, page_left + left, page_top + top, width, height, line))
     return digits, outline

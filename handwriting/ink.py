@@ -73,8 +73,8 @@ def separate_from_grain(ink):
     """
     smooth = cv2.GaussianBlur(ink, (0, 0), max(0.8, max(ink.shape) / 1200))
     # Ink stands out from the paper by four standard deviations (estimated by the median, which a
-    # little ink does not move) and by a tenth of what black ink would. Paper is
-    # less than half ink, also beside a wide brush; where there is hardly any, it is all grain.
+    # little ink does not move) and by a tenth of what black ink would. Paper is less than half
+    # ink, also beside a wide brush; where there is hardly any, it is all grain.
     paper = smooth[smooth < 128]
     if len(paper) < 0.3 * smooth.size:
         paper = smooth

@@ -5,7 +5,7 @@ import math
 import cv2
 import numpy as np
 
-from handwriting.images import odd
+from handwriting.images import odd, square
 from handwriting.pieces import find_pieces
 
 # Squared paper has a line every 5 mm, so 60 to a page; noise may have thousands.
@@ -49,7 +49,7 @@ def remove_horizontal_lines(mask, ink):
     level = cv2.morphologyEx(level, cv2.MORPH_OPEN, np.ones((1, odd(width / 30)), np.uint8)) & faint
     # No ruled line is as thick as a brush stroke, or as a twentieth of its length, and the bar of a
     # 7 may be level, too.
-    thick = np.ones(2 * [odd(min(0.03 * max(mask.shape), 0.05 * width))], np.uint8)
+    thick = square(odd(min(0.03 * max(mask.shape), 0.05 * width)))
     level &= ~cv2.morphologyEx(faint, cv2.MORPH_OPEN, thick)
     if not level.any():
         return whole
