@@ -159,7 +159,7 @@ def test_saves_whole_files_under_names_of_their_own(window, capsys, monkeypatch,
         "drawing-3.png": first["drawing.png"],
         "drawing-3-read.png": first["drawing-read.png"],
     }
-    message = "Saved drawing-3.png and drawing-3-read.png"
+    message = f"Saved {tmp_path / 'drawing-3.png'} and {tmp_path / 'drawing-3-read.png'}"
     assert capsys.readouterr().out.splitlines()[-1] == window.message.get_text() == message
 
     def full(*args, **kwargs):
