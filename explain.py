@@ -61,11 +61,7 @@ def layer_figure(model, digit):
 def layer_outputs(model, inputs):
     """Yield each layer or operation, those of models in the model too, with its output."""
     if isinstance(model, keras.Sequential):
-        for layer in model.layers:
-            outputs = layer(inputs, training=False)
-            yield from outputs_of(layer, inputs, outputs)
-            inputs = outputs
-        return
+        model = keras.Model(model.inputs, model.outputs)
     calls = []
 
     def call(layer, *args, **kwargs):
@@ -78,15 +74,10 @@ def layer_outputs(model, inputs):
     graph = keras.Model(keras.tree.flatten(copy.input), tensors)
     values = graph(keras.tree.flatten(inputs), training=False)
     for (layer, _, _), (x, y) in zip(calls, values["calls"], strict=True):
-        yield from outputs_of(layer, x, y)
-
-
-def outputs_of(layer, inputs, outputs):
-    """Yield a layer and its output, or those of the layers in it where it is a model."""
-    if isinstance(layer, keras.Model):
-        yield from layer_outputs(layer, inputs)
-    elif keras.ops.is_tensor(outputs):  # Some recurrent layers return several.
-        yield layer, keras.ops.convert_to_numpy(outputs)
+        if isinstance(layer, keras.Model):
+            yield from layer_outputs(layer, x)
+        elif keras.ops.is_tensor(y):  # Some recurrent layers return several.
+            yield layer, keras.ops.convert_to_numpy(y)
 
 
 def layer_rows(model, image):

@@ -30,17 +30,14 @@ except KeyboardInterrupt:
     print("Interrupted.", file=sys.stderr)
     sys.exit(130)
 
-INSTALL = "run .venv/bin/pip install -r requirements.txt, and .venv/bin/python predict.py"
-
 
 def run(options):
     """Find digits, predict, and show what came out; return the exit status."""
     import safe_load
 
     if not os.path.exists(options.model):
-        raise ValueError(
-            f"There is no {options.model}: run python train_cnn.py first, or name another --model."
-        )
+        advice = "run python train_cnn.py first, or name another --model"
+        raise ValueError(f"There is no {options.model}: {advice}.")
     checked = safe_load.check_file(options.model)
     if options.draw:
         import drawing
@@ -48,10 +45,8 @@ def run(options):
         model = safe_load.load_model(checked)
         return drawing.open_window(lambda digits: predict(model, digits), options.output)
 
-    if options.pictures:
-        readings, problems = find_in_pictures(options)
-    else:
-        readings, problems = find_test_digits(options), []
+    find_digits = find_in_pictures if options.pictures else find_test_digits
+    readings, problems = find_digits(options)
     digits = [digit for reading in readings for digit in reading.digits]
     if not readings or options.explain and not digits:
         return 1
@@ -62,14 +57,14 @@ def run(options):
         readings = [reading for reading in readings if reading.digits[0].is_wrong]
         readings.sort(key=lambda reading: -reading.digits[0].confidence)
     if options.explain:
-        show_layers(options, model, readings)
+        explain_first_digit(options, model, readings)
     else:
         show_predictions(options, readings, digits)
     return 1 if problems else 0
 
 
 def find_test_digits(options):
-    """Choose test digits, or take all of them to look for mistakes; return a reading of each."""
+    """Choose test digits, or take all to look for mistakes; return readings, and no problems."""
     import numpy as np
 
     from handwriting import Digit, Reading
@@ -77,150 +72,9 @@ def find_test_digits(options):
     images, labels = load_test_images(options.data)
     chosen = range(len(labels))
     if not options.mistakes:
-        count = min(1 if options.explain else options.count or 25, len(labels))
+        count = min(1 if options.explain else options.count, len(labels))
         chosen = np.random.default_rng(options.seed).choice(len(labels), count, replace=False)
-    digits = {i: Digit(images[i], original=int(labels[i])) for i in chosen}
-    return [Reading(f"test/{i}", [digit]) for i, digit in digits.items()]
-
-
-def find_in_pictures(options):
-    """Find the digits in the pictures that were named; return the readings and the problems."""
-    import handwriting
-
-    paths, problems = handwriting.find_pictures(options.pictures)
-    pictures = filter(os.path.exists, paths)
-    if options.output.exists() and any(map(options.output.samefile, pictures)):
-        raise ValueError(f"{options.output} is one of the pictures: choose another --output.")
-    readings = []
-    for result in show_progress(handwriting.read_pictures(paths), len(paths), "pictures"):
-        if isinstance(result, Exception):
-            problems.append(result)
-            continue
-        readings.append(result)
-        folder = pathlib.PurePath(result.path).parent.name
-        for digit in result.digits if folder in set("0123456789") else ():
-            digit.original = int(folder)
-        if result.note:
-            problems.append(f"{result.path}: {result.note}")
-        if not result.digits:
-            problems.append(f"{result.path}: no digit was found.")
-    for problem in problems:
-        say(problem, sys.stderr)
-    return readings, problems
-
-
-def predict(model, digits):
-    """Ask a model how probable each class is, for all digits, and note it in each digit.
-
-    Args:
-        model: a Keras model, from `safe_load.load_model`.
-        digits: list of `handwriting.Digit`, at least one; sets their `probabilities`.
-
-    Raises:
-        ValueError: the memory is too small for it.
-    """
-    import numpy as np
-    import tensorflow as tf
-
-    images = np.float32([digit.image for digit in digits]) / 255
-    images = images.reshape(-1, *model.input_shape[1:])
-    batches = [images[start : start + 100] for start in range(0, len(images), 100)]
-    try:
-        outputs = map(model.predict_on_batch, show_progress(batches, len(batches), "batches"))
-        outputs = np.float32(np.concatenate(list(outputs)))
-    except (MemoryError, tf.errors.ResourceExhaustedError):
-        raise ValueError("The memory is too small for this network: train a smaller one.") from None
-    if outputs.min() < -0.001 or outputs.max() > 1.001:  # They are logits; sigmoids are not.
-        outputs = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        outputs /= outputs.sum(axis=1, keepdims=True)
-    for digit, probabilities in zip(digits, outputs, strict=True):
-        digit.probabilities = probabilities
-
-
-def show_predictions(options, readings, digits):
-    """Print what was predicted, and write the table and the figures."""
-    import plots
-    from handwriting import percent
-
-    labelled = [digit for digit in digits if digit.original is not None]
-    correct = sum(not digit.is_wrong for digit in labelled)
-    figures = []
-    if options.pictures:
-        for reading in readings:
-            if reading.digits:
-                least = percent(min(digit.confidence for digit in reading.digits))
-                say(f"{reading.path}: {reading.number} (least sure: {least})")
-        if labelled:
-            share = f"{correct / len(labelled):.1%}"
-            say(f"{correct} of {len(labelled)} labelled digits are correct ({share}).")
-        pages = plots.picture_pages(readings)
-    else:
-        summary = heading = f"{correct} of {len(digits)} test digits are correct"
-        if options.mistakes:
-            mistakes, readings = readings, readings[: options.count or 25]
-            summary += f", {len(mistakes)} are wrong"
-            heading = f"{len(readings)} of {len(mistakes)} mistakes, the most confident first"
-            figures = [("-confusion", plots.confusion_matrix(digits))]
-        say(f"{summary} ({options.model}).")
-        pages = plots.prediction_pages([reading.digits[0] for reading in readings], heading)
-    if options.csv:
-        write_csv(options.csv, readings)
-    pages = ((f"-{number}" if number > 1 else "", page) for number, page in enumerate(pages, 1))
-    save_figures(options, "Predictions", itertools.chain(pages, figures))
-
-
-def show_layers(options, model, readings):
-    """Print which class the first digit is read as, and plot what each layer makes of it."""
-    import explain
-
-    reading = next((reading for reading in readings if reading.digits), None)
-    if reading is None:
-        raise ValueError("There is no digit to explain.")
-    say(f"{reading.path}: {reading.digits[0]}")
-    save_figures(options, "Explanation", [("", explain.layer_figure(model, reading.digits[0]))])
-
-
-def write_csv(path, readings):
-    """Write a table with one row for each digit."""
-    columns = "image,line,position,left,top,width,height,original,predicted,confidence"
-    style = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-    with whole_file(path) as partial, open(partial, "w", **style) as file:
-        writer = csv.writer(file)
-        writer.writerow(columns.split(","))
-        for reading in readings:
-            for position, digit in enumerate(reading.digits):
-                box = digit.left, digit.top, digit.width, digit.height
-                predicted = digit.original, digit.predicted, f"{digit.confidence:.6f}"
-                writer.writerow([reading.path, digit.line, position, *box, *predicted])
-
-
-def save_figures(options, title, figures):
-    """Save figures as `predictions.png`, `predictions-2.png` and so on, and show the first one.
-
-    The figures come in pairs with what to add to the name. The pages of an earlier run go, and any
-    other file stays. By its title, a figure is not taken for a picture to read.
-    """
-    import matplotlib.pyplot as plt
-
-    from handwriting.picture import read_labels
-
-    output, page_of = options.output, f"Page of {options.output.name!a}"
-    for path in output.parent.iterdir():
-        if path.stem.startswith(output.stem) and read_labels(path).get("Description") == page_of:
-            path.unlink()
-    for suffix, figure in figures:
-        path = output.with_stem(f"{output.stem}{suffix}")
-        if suffix and path.exists():
-            raise ValueError(f"{path} is not a page of {output}: choose another --output.")
-        labels = {"Title": title, "Description": page_of} if suffix else {"Title": title}
-        with whole_file(path) as partial:
-            figure.savefig(partial, dpi=120, metadata=labels)
-        say(f"Saved {path}")
-        if suffix[1:].isdigit():
-            plt.close(figure)  # A hundred open figures would need gigabytes.
-    if not options.no_show:
-        plt.show()
-    plt.close("all")
+    return [Reading(f"test/{i}", [Digit(images[i], original=int(labels[i]))]) for i in chosen], []
 
 
 def load_test_images(path):
@@ -236,8 +90,8 @@ def load_test_images(path):
             return keras.datasets.mnist.load_data()[1]
         with np.load(path) as file:
             images, labels = file["x_test"], file["y_test"]
-        shapes_fit = images.shape == (*labels.shape, 28, 28)
-        if images.dtype != np.uint8 or not shapes_fit or not 0 <= labels.min() <= labels.max() <= 9:
+        fits = images.dtype == np.uint8 and images.shape == (*labels.shape, 28, 28)
+        if not fits or not {*labels} <= {*range(10)}:
             raise ValueError("it needs uint8 images (n, 28, 28) and n labels from 0 to 9")
         return images, labels
     except Exception as error:  # NumPy and Keras raise a dozen kinds.
@@ -247,6 +101,140 @@ def load_test_images(path):
         socket.setdefaulttimeout(timeout)
 
 
+def find_in_pictures(options):
+    """Find the digits in the pictures that were named; return the readings and the problems."""
+    import handwriting
+
+    paths, problems = handwriting.find_pictures(options.pictures)
+    if options.output.exists() and any(map(options.output.samefile, filter(os.path.exists, paths))):
+        raise ValueError(f"{options.output} is one of the pictures: choose another --output.")
+    readings = []
+    for result in show_progress(handwriting.read_pictures(paths), len(paths), "pictures"):
+        if isinstance(result, Exception):
+            problems.append(result)
+            continue
+        readings.append(result)
+        folder = pathlib.PurePath(result.path).parent.name
+        for digit in result.digits if folder in set("0123456789") else ():
+            digit.original = int(folder)
+        notes = [result.note, None if result.digits else "no digit was found."]
+        problems += [f"{result.path}: {note}" for note in notes if note]
+    for problem in problems:
+        say(problem, sys.stderr)
+    return readings, problems
+
+
+def predict(model, digits):
+    """Ask a model how probable each class is, for all digits, and note it in each digit.
+
+    Args:
+        model: a Keras model, from `safe_load.load_model`.
+        digits: list of `handwriting.Digit`, at least one; sets their `probabilities`.
+
+    Raises:
+        ValueError: the memory is too small for it.
+    """
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    images = np.float32([digit.image for digit in digits]) / 255
+    images = images.reshape(-1, *model.input_shape[1:])
+    batches = [images[start : start + 100] for start in range(0, len(images), 100)]
+    try:
+        outputs = map(model.predict_on_batch, show_progress(batches, len(batches), "batches"))
+        outputs = np.float32(np.concatenate(list(outputs)))
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        raise ValueError("The memory is too small for this network: train a smaller one.") from None
+    if outputs.min() < -0.001 or outputs.max() > 1.001:  # They are logits; sigmoids are not.
+        outputs = keras.ops.convert_to_numpy(keras.ops.softmax(outputs))
+    for digit, probabilities in zip(digits, outputs, strict=True):
+        digit.probabilities = probabilities
+
+
+def show_predictions(options, readings, digits):
+    """Print what was predicted, and write the table and the figures."""
+    import plots
+    from handwriting import percent
+
+    for reading in readings if options.pictures else ():
+        if reading.digits:
+            least = percent(min(digit.confidence for digit in reading.digits))
+            say(f"{reading.path}: {reading.number} (least sure: {least})")
+    labelled = [digit for digit in digits if digit.original is not None]
+    if labelled:
+        correct = sum(not digit.is_wrong for digit in labelled)
+        kind = "labelled" if options.pictures else "test"
+        heading = f"{correct} of {len(labelled)} {kind} digits are correct"
+        say(f"{heading} ({options.model}): {correct / len(labelled):.2%}.")
+    others = []
+    if options.mistakes:
+        mistakes, readings = readings, readings[: options.count]
+        heading = f"{len(readings)} of {len(mistakes)} mistakes, the most confident first"
+        others = [("-confusion", plots.confusion_matrix(digits))]
+    if options.pictures:
+        pages = plots.picture_pages(readings)
+    else:
+        pages = plots.prediction_pages([reading.digits[0] for reading in readings], heading)
+    if options.csv:
+        write_csv(options.csv, readings)
+    save_figures(options, "Predictions", pages, others)
+
+
+def explain_first_digit(options, model, readings):
+    """Print which class the first digit is read as, and plot what each layer makes of it."""
+    import explain
+
+    reading = next((reading for reading in readings if reading.digits), None)
+    if reading is None:
+        raise ValueError("There is no digit to explain.")
+    say(f"{reading.path}: {reading.digits[0]}")
+    save_figures(options, "Explanation", [explain.layer_figure(model, reading.digits[0])])
+
+
+def write_csv(path, readings):
+    """Write a table with one row for each digit."""
+    columns = "image,line,position,left,top,width,height,original,predicted,confidence"
+    style = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+    with whole_file(path) as partial, open(partial, "w", **style) as file:
+        table = csv.DictWriter(file, columns.split(","), extrasaction="ignore")
+        table.writeheader()
+        for reading in readings:
+            for position, digit in enumerate(reading.digits):
+                row = {"image": reading.path, "position": position, "predicted": digit.predicted}
+                table.writerow({**vars(digit), **row, "confidence": f"{digit.confidence:.6f}"})
+
+
+def save_figures(options, title, pages, others=()):
+    """Save figures as `predictions.png`, `predictions-2.png` and so on, and show the first page.
+
+    Others come with what to add to the name. The pages of an earlier run go, and any other file
+    stays. By its title, a figure is not taken for a picture to read.
+    """
+    import matplotlib.pyplot as plt
+
+    from handwriting.picture import read_labels
+
+    output, page_of = options.output, f"Page of {options.output.name!a}"
+    for path in output.parent.iterdir():
+        if path.stem.startswith(output.stem) and read_labels(path).get("Description") == page_of:
+            path.unlink()
+    numbered = ((f"-{number}" if number > 1 else "", page) for number, page in enumerate(pages, 1))
+    for suffix, figure in itertools.chain(numbered, others):
+        path = output.with_stem(f"{output.stem}{suffix}")
+        if suffix and path.exists():
+            raise ValueError(f"{path} is not a page of {output}: choose another --output.")
+        labels = {"Title": title, "Description": page_of if suffix else None}
+        with whole_file(path) as partial:
+            figure.savefig(partial, dpi=120, metadata=labels)
+        say(f"Saved {path}")
+        if suffix[1:].isdigit():
+            plt.close(figure)  # A hundred open figures would need gigabytes.
+    if not options.no_show:
+        plt.show()
+    plt.close("all")
+
+
 def parse_arguments(arguments=None):
     """Read the command line; a wrong one ends in one line and exit status 2."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -254,15 +242,9 @@ def parse_arguments(arguments=None):
     models = ("mnist_cnn.keras", "mnist_ann.keras")
     model = next(filter(os.path.exists, models), models[0])
     add = parser.add_argument
-    add(
-        "pictures",
-        nargs="*",
-        default=[],
-        metavar="PICTURE",
-        help="your own pictures, or folders of them",
-    )
+    add("pictures", nargs="*", default=[], metavar="PICTURE", help="your own, or folders of them")
     add("--model", default=model, help="default: mnist_cnn.keras, else mnist_ann.keras")
-    add("--count", type=int, help="how many digits to show (default: 25)")
+    add("--count", type=int, default=25, help="how many digits to show (default: 25)")
     add("--seed", type=int, help="show the same digits each time (default: different ones)")
     add("--mistakes", action="store_true", help="only wrong predictions, most confident first")
     add("--draw", action="store_true", help="draw digits with the mouse, and have them read")
@@ -271,20 +253,20 @@ def parse_arguments(arguments=None):
     add("--output", type=pathlib.Path, help="where the figure goes (default: predictions.png)")
     add("--csv", type=pathlib.Path, help="also write a table of the digits shown")
     add("--no-show", action="store_true", help="do not open a window")
+    options = parser.parse_intermixed_args(arguments)
+    given = [name for name, value in vars(options).items() if value != parser.get_default(name)]
+    given = {"pictures" if one == "pictures" else f"--{one.replace('_', '-')}" for one in given}
     excluded = {  # One of the two would do nothing.
         "--draw": "pictures --count --seed --mistakes --explain --data --csv --no-show",
         "--explain": "--count --csv",
         "--mistakes": "--seed",
         "pictures": "--count --seed --mistakes --data",
     }
-    options = parser.parse_intermixed_args(arguments)
-    given = [name for name, value in vars(options).items() if value != parser.get_default(name)]
-    names = {"pictures" if one == "pictures" else f"--{one.replace('_', '-')}" for one in given}
     for option, others in excluded.items():
         for other in others.split():
-            if {option, other} <= names:
+            if {option, other} <= given:
                 parser.error(f"{other} and {option} cannot be combined")
-    if options.count is not None and options.count < 1 or (options.seed or 0) < 0:
+    if options.count < 1 or (options.seed or 0) < 0:
         parser.error("--count must be at least 1, and --seed at least 0")
     name = "drawing" if options.draw else "explanation" if options.explain else "predictions"
     options.output = options.output or pathlib.Path(f"{name}.png")
@@ -307,7 +289,8 @@ def main(arguments=None):
         if "KeyboardInterrupt" in traceback.format_exc():
             say("Interrupted.", sys.stderr)
             return 130
-        say(f"{error}: {INSTALL} (see README.md, Start).", sys.stderr)
+        advice = "run .venv/bin/pip install -r requirements.txt, and .venv/bin/python predict.py"
+        say(f"{error}: {advice} (see README.md, Start).", sys.stderr)
     except (OSError, ValueError) as error:
         say(error, sys.stderr)
     return 1

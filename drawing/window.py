@@ -1,12 +1,9 @@
 """The window of `python predict.py --draw`: paper on the left, and on the right what is read."""
 
-import importlib.util
 import itertools
 import os
-import pathlib
 import signal
 import sys
-import tempfile
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -38,13 +35,10 @@ def open_window(predict, output):
         can_open = False
     plt.close()
     if not can_open:
-        problem = "There is no display to draw on: run this on a desktop computer"
-        if not any(map(importlib.util.find_spec, ("_tkinter", "PySide6"))):
-            problem = (
-                "There is no tkinter to open a window with: on a desktop computer, "
-                "run .venv/bin/pip install PySide6-Essentials"
-            )
-        raise ValueError(f"{problem}, or use the cell to draw in of colab.ipynb.")
+        raise ValueError(
+            "There is no window to draw in, which takes a desktop computer and tkinter or PySide6 "
+            "(.venv/bin/pip install PySide6-Essentials): use the cell to draw in of colab.ipynb."
+        )
     for count in (1, 2):  # Keras is slow at its first image, and at its first several.
         predict([handwriting.Digit(np.zeros((28, 28), np.uint8)) for _ in range(count)])
     signal.signal(signal.SIGINT, interrupt)
@@ -145,21 +139,19 @@ class Window:
                 plt.close(self.figure)
 
     def save(self):
-        """Save the paper and what is read there, each whole or not at all, and say so."""
+        """Save the paper and what is read there, both or neither, and say so."""
         for number in itertools.count(1):
             stem = f"{self.output.stem}-{number}" if number > 1 else self.output.stem
-            paths = [self.output.with_stem(stem), self.output.with_stem(f"{stem}-read")]
-            if not any(map(os.path.lexists, paths)):
+            paper, read = self.output.with_stem(stem), self.output.with_stem(f"{stem}-read")
+            if not (os.path.lexists(paper) or os.path.lexists(read)):
                 break
         no_buttons = self.upper.bbox.transformed(self.figure.dpi_scale_trans.inverted())
         try:
-            with tempfile.TemporaryDirectory(dir=self.output.parent) as folder:
-                paper, read = (pathlib.Path(folder, path.name) for path in paths)
-                plt.imsave(paper, self.sheet.reading.thumbnail)
-                metadata = {"Title": "Drawing"}
-                self.figure.savefig(read, bbox_inches=no_buttons, metadata=metadata)
-                paper.replace(paths[0])
-                read.replace(paths[1])
-            self.say(f"Saved {paths[0]} and {paths[1]}")
+            plt.imsave(paper, self.sheet.reading.thumbnail)
+            self.figure.savefig(read, bbox_inches=no_buttons, metadata={"Title": "Drawing"})
         except OSError as error:
+            paper.unlink(missing_ok=True)
+            read.unlink(missing_ok=True)
             self.say(f"Cannot save: {error.strerror or error}.", file=sys.stderr)
+        else:
+            self.say(f"Saved {paper} and {read}")

@@ -81,7 +81,7 @@ def test_mistakes_are_the_wrong_ones_the_most_confident_first(predict_digits, ex
     confidence = [float(row["confidence"]) for row in rows]
     assert confidence == sorted(confidence, reverse=True)
     correct = len(expected[0]) - len(wrong)
-    assert f"{correct} of 360 test digits are correct, {len(wrong)} are wrong" in process.stdout
+    assert f"{correct} of 360 test digits are correct (" in process.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "a-confusion.png", "a.png"}
 
 
