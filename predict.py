@@ -20,6 +20,7 @@ try:
     import contextlib
     import csv
     import itertools
+    import logging
     import os
     import pathlib
     import socket
@@ -300,6 +301,7 @@ def main(arguments=None):
 def quiet_libraries():
     """Keep off the screen what libraries write on standard error, but not what is written here."""
     os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    logging.getLogger("tensorflow").disabled = True
     sys.stderr.flush()
     with (
         open(os.dup(2), "w", buffering=1, errors="backslashreplace") as screen,

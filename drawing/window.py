@@ -2,8 +2,10 @@
 
 import itertools
 import os
+import pathlib
 import signal
 import sys
+import tempfile
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -139,7 +141,7 @@ class Window:
                 plt.close(self.figure)
 
     def save(self):
-        """Save the paper and what is read there, both or neither, and say so."""
+        """Save the paper and what is read there, each whole or not at all, and say so."""
         for number in itertools.count(1):
             stem = f"{self.output.stem}-{number}" if number > 1 else self.output.stem
             paper, read = self.output.with_stem(stem), self.output.with_stem(f"{stem}-read")
@@ -147,11 +149,13 @@ class Window:
                 break
         no_buttons = self.upper.bbox.transformed(self.figure.dpi_scale_trans.inverted())
         try:
-            plt.imsave(paper, self.sheet.reading.thumbnail)
-            self.figure.savefig(read, bbox_inches=no_buttons, metadata={"Title": "Drawing"})
-        except OSError as error:
-            paper.unlink(missing_ok=True)
-            read.unlink(missing_ok=True)
-            self.say(f"Cannot save: {error.strerror or error}.", file=sys.stderr)
-        else:
+            with tempfile.TemporaryDirectory(dir=self.output.parent) as folder:
+                whole = [pathlib.Path(folder, name) for name in ("paper.png", "read.png")]
+                plt.imsave(whole[0], self.sheet.reading.thumbnail)
+                metadata = {"Title": "Drawing"}
+                self.figure.savefig(whole[1], bbox_inches=no_buttons, metadata=metadata)
+                whole[0].replace(paper)
+                whole[1].replace(read)
             self.say(f"Saved {paper} and {read}")
+        except OSError as error:
+            self.say(f"Cannot save: {error.strerror or error}.", file=sys.stderr)
