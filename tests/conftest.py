@@ -83,6 +83,18 @@ def untrained(monkeypatch):
     monkeypatch.setattr(keras.Sequential, "fit", lambda *args, **kwargs: history)
 
 
+@contextlib.contextmanager
+def full_disk():
+    """Let no file grow beyond 8 KiB, so that writing fails as it does on a full disk."""
+    resource = pytest.importorskip("resource")  # Which Windows lacks.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**13, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 def train_alone(kind, folder, *arguments):
     """Train with a script that is alone in a folder, as it is for someone who copied it."""
     script = shutil.copy(SCRIPTS[kind], folder)
