@@ -1,6 +1,8 @@
 """What each layer makes of a digit."""
 
 import keras
+import matplotlib.colors
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import sample_digits
@@ -10,30 +12,37 @@ from learners_networks import NETWORKS, sequential
 from test_plots import digit
 
 import explain
+import plots
 
 IMAGE = sample_digits.load_data()[0][0][0]
 INPUT = np.float32(IMAGE) / 255
 
 
 def rows_of(model, shown):
-    """Read the titles of a figure's rows, and what they show, off the figure."""
+    """Read what the rows are said to show, and the values that they do show, off a figure."""
     figure = explain.layer_figure(model, shown)
     texts_of(figure)  # None of them overlap.
-    return [
-        (axis.get_title(loc="left").split(", ")[0], cut(axis) if axis.images else heights(axis))
-        for axis in figure.axes[2:]
-    ]
+    titles = [axis.get_title(loc="left") for axis in figure.axes[2:]]
+    shows = [pictures(axis) if axis.images else bars(axis) for axis in figure.axes[2:]]
+    return [title.split(": ")[1].split(", ")[0] for title in titles], shows
 
 
-def cut(axis):
+def pictures(axis):
     """Cut a row into its pictures again."""
+    (image,) = axis.images
+    values = np.float32(np.ma.filled(image.get_array(), 0))
+    red, blue = image.to_rgba(values)[..., 0], image.to_rgba(values)[..., 2]
+    assert (np.sign(values) * (blue - red) > -0.01).all(), "blue is above zero, orange below"
     lines, columns = len(axis.get_yticks()) - 1, len(axis.get_xticks()) - 1
-    tiles = [np.hsplit(line, columns) for line in np.vsplit(axis.images[0].get_array(), lines)]
-    return np.concatenate(tiles)
+    return np.concatenate([np.hsplit(line, columns) for line in np.vsplit(values, lines)])
 
 
-def heights(axis):
-    return np.array([segment[1, 1] for segment in axis.collections[0].get_segments()])
+def bars(axis):
+    values = np.array([segment[1, 1] for segment in axis.collections[0].get_segments()])
+    blue, orange = map(matplotlib.colors.to_rgba, (plots.BLUE, plots.ORANGE))
+    expected = np.where(values[:, None] < 0, orange, blue)
+    np.testing.assert_array_equal(axis.collections[0].get_colors(), expected)
+    return values
 
 
 def dense(units, activation=None):
@@ -42,26 +51,20 @@ def dense(units, activation=None):
 
 def test_a_convolutional_network_shows_what_numpy_computes():
     keras.utils.set_random_seed(0)
-    first = layers.Conv2D(40, 3, bias_initializer="random_normal", name="x" * 99)
-    model = sequential(
-        first, layers.MaxPooling2D(3), layers.Flatten(), dense(30, "relu"), dense(10)
-    )
+    convolution = layers.Conv2D(40, 3, bias_initializer="random_normal", name="x" * 99)
+    steps = layers.MaxPooling2D(3), layers.Flatten(), dense(30, "relu"), dense(10)
+    model = sequential(convolution, *steps)
     kernel, bias, dense_kernel, dense_bias, last, last_bias = model.get_weights()
     windows = np.lib.stride_tricks.sliding_window_view(INPUT, (3, 3))
     maps = np.einsum("yxij,ijf->fyx", windows, kernel[:, :, 0]) + bias[:, None, None]
     pooled = maps[:, :24, :24].reshape(40, 8, 3, 8, 3).max(axis=(2, 4))
     hidden = np.maximum(0, pooled.transpose(1, 2, 0).ravel() @ dense_kernel + dense_bias)
-    first = np.argsort(-maps.max(axis=(1, 2)))[:32]
-    then = np.argsort(-pooled.max(axis=(1, 2)))[:32]
-    titles, shown = zip(*rows_of(model, digit(3, image=IMAGE)), strict=True)
-    assert [title.split(": ")[1] for title in titles] == [
-        "the 32 most excited of 40 filters",
-        *2 * ["the 32 most excited of 40 maps"],
-        "30 activations",
-        "10 activations",
-    ]
+    first, then = (np.argsort(-values.max(axis=(1, 2)))[:32] for values in (maps, pooled))
     expected = [kernel[:, :, 0].transpose(2, 0, 1)[first], maps[first], pooled[then]]
     expected += [hidden, hidden @ last + last_bias]
+    titles, shown = rows_of(model, digit(3, image=IMAGE))
+    some = [f"the 32 most excited of 40 {name}" for name in ("filters", "maps", "maps")]
+    assert titles == [*some, "30 activations", "10 activations"]
     for values, reference in zip(shown, expected, strict=True):
         np.testing.assert_allclose(values, reference, atol=1e-4)
 
@@ -73,20 +76,19 @@ def test_a_dense_network_shows_every_layer_and_the_weights_beside_the_activation
     kernel, bias, *_ = model.get_weights()
     activations = np.maximum(0, INPUT.ravel() @ kernel + bias)
     excited = np.argsort(-activations, kind="stable")[:32]
-    (title, weights), *rows = rows_of(model, digit(3, image=IMAGE))
-    assert title.endswith(": weights of the 32 most excited of 40 neurons")
+    titles, (weights, *shown) = rows_of(model, digit(3, image=IMAGE))
+    assert titles[0] == "weights of the 32 most excited of 40 neurons"
     np.testing.assert_allclose(weights[:, :28], kernel.T[excited].reshape(-1, 28, 28))
-    assert [values.shape for _, values in rows] == [(40,), (20,), (10,), (10,)]
-    np.testing.assert_allclose(rows[0][1], activations, atol=1e-4)
-    figure = explain.layer_figure(model, digit(3, image=IMAGE))
-    below = [text.get_text() for text in figure.axes[2].texts]
-    assert below == [f"{value:.2g}" for value in activations[excited]]
+    assert [values.shape for values in shown] == [(40,), (20,), (10,), (10,)]
+    np.testing.assert_allclose(shown[0], activations, atol=1e-4)
+    beside = [text.get_text() for text in plt.gcf().axes[2].texts]
+    assert beside == [f"{value:.2g}" for value in activations[excited]]
 
 
 ROWS = {
     "dropout and batch normalisation": ["6 filters", *4 * ["6 maps"], "9 activations"],
     "global average pooling": ["8 filters", "8 maps", "8 maps", "8 activations"],
-    "residual": ["4 filters", *6 * ["4 maps"], "8 maps", "8 activations"],
+    "residual": ["4 filters", *7 * ["4 maps"], "8 maps", "8 activations"],
     "nested": ["3 filters", "3 maps", "3 maps"],
     "nested, called twice": [*2 * ["1 filter", "1 map"], "weights of 10 neurons"],
     "rows": [*5 * ["1 map"], "4 activations"],
@@ -95,11 +97,9 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_networks_that_learners_build_show_each_layer_that_changes_something(name, tmp_path):
+def test_networks_that_learners_build_show_each_layer_that_changes_something(name):
     keras.utils.set_random_seed(0)
-    NETWORKS[name]().save(tmp_path / "model.keras")
-    model = keras.saving.load_model(tmp_path / "model.keras")
-    shown = digit(4, image=IMAGE)
+    model, shown = NETWORKS[name](), digit(4, image=IMAGE)
     inputs = INPUT.reshape(1, *model.input_shape[1:])
     shown.probabilities = keras.ops.convert_to_numpy(model(inputs, training=False))[0]
-    assert [title.split(": ")[1] for title, _ in rows_of(model, shown)] == ROWS[name]
+    assert rows_of(model, shown)[0] == ROWS[name]
