@@ -3,38 +3,26 @@
 import keras
 import numpy as np
 from conftest import SCRIPTS, probabilities_by_keras, train_here
-from keras import layers
 
-ARTICLE = {
-    "ann": [
-        keras.Input((28, 28)),
-        layers.Flatten(),
-        layers.Dense(300, activation="relu"),
-        layers.Dense(200, activation="relu"),
-        layers.Dense(100, activation="relu"),
-        layers.Dense(10, activation="softmax"),
-    ],
-    "cnn": [
-        keras.Input((28, 28, 1)),
-        layers.Conv2D(32, 3),
-        layers.MaxPooling2D(3),
-        layers.Conv2D(16, 3),
-        layers.MaxPooling2D(3),
-        layers.Flatten(),
-        layers.Dense(300, activation="relu"),
-        layers.Dense(10, activation="softmax"),
-    ],
+ARTICLE = {  # The layers, the shapes of their weights, and how many parameters that makes.
+    "ann": (
+        "Flatten Dense Dense Dense Dense",
+        [(784, 300), (300, 200), (200, 100), (100, 10)],
+        316_810,
+    ),
+    "cnn": (
+        "Conv2D MaxPooling2D Conv2D MaxPooling2D Flatten Dense Dense",
+        [(3, 3, 1, 32), (3, 3, 32, 16), (64, 300), (300, 10)],
+        27_454,
+    ),
 }
-PARAMETERS = {"ann": 316_810, "cnn": 27_454}
 
 
 def test_layers_and_parameters_are_the_article_s(trained):
-    model, article = keras.saving.load_model(trained.model_path), ARTICLE[trained.kind]
-    assert model.count_params() == PARAMETERS[trained.kind]
-    assert model.input_shape == article[0].shape
-    for layer, expected in zip(model.layers, article[1:], strict=True):
-        assert type(layer) is type(expected)
-        assert {**layer.get_config(), "name": ""} == {**expected.get_config(), "name": ""}
+    model = keras.saving.load_model(trained.model_path)
+    names = " ".join(type(layer).__name__ for layer in model.layers)
+    shapes = [weights.shape for weights in model.get_weights()[::2]]
+    assert (names, shapes, model.count_params()) == ARTICLE[trained.kind]
 
 
 def test_forward_pass_is_recomputed_with_numpy(trained, sample_npz):
@@ -76,26 +64,11 @@ def test_a_learner_s_changed_script_gives_a_model_that_predict_opens(
     predict_here, tmp_path, sample_npz
 ):
     source = SCRIPTS["cnn"].read_text(encoding="utf-8")
-    flatten = "        layers.Flatten(),\n"
-    new = "        layers.BatchNormalization(),\n" + flatten + "        layers.Dropout(0.5),\n"
-    assert source.count(flatten) == 1
+    before, after = source.split("layers.Flatten(),")
+    new = "layers.BatchNormalization(), layers.Flatten(), layers.Dropout(0.5),"
     script = tmp_path / "my_cnn.py"
-    script.write_text(source.replace(flatten, new), encoding="utf-8")
+    script.write_text(before + new + after, encoding="utf-8")
     train_here(script, tmp_path, "--data", sample_npz, "--epochs", 1, "--output", "mine.keras")
     process = predict_here("--data", sample_npz, "--model", "mine.keras")
     assert process.returncode == 0, process.stderr
     assert "of 25 test digits are correct (mine.keras)" in process.stdout
-
-
-def test_logits_become_probabilities(predict_here, tmp_path, sample_npz):
-    model = keras.Sequential([keras.Input((28, 28)), layers.Flatten(), layers.Dense(10)])
-    model.save(tmp_path / "logits.keras")
-    arguments = ["--data", sample_npz, "--model", "logits.keras", "--csv", "digits.csv"]
-    assert predict_here(*arguments).returncode == 0
-    with np.load(sample_npz) as arrays:
-        expected = softmax(probabilities_by_keras(tmp_path / "logits.keras", arrays["x_test"]))
-    for line in (tmp_path / "digits.csv").read_text().splitlines()[1:]:
-        image, *_, predicted, confidence = line.split(",")
-        i = int(image.removeprefix("test/"))
-        assert int(predicted) == expected[i].argmax()
-        assert abs(float(confidence) - expected[i].max()) < 1e-5
