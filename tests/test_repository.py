@@ -1,4 +1,4 @@
-"""The README keeps its promises: files, options, commands, the program in it."""
+"""The README keeps its promises: sections, options, commands, the program in it."""
 
 import re
 import shutil
@@ -18,19 +18,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^ *```\w*\n(.*?)```", README, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_files_and_links_named_in_the_readme_exist():
-    links = re.findall(r"\]\((?!https?://|#)([^)]+)\)", README)
-    scripts = re.findall(r"\b(?:\w+/)?\w+\.py\b", README)
-    assert links
-    assert scripts
-    for name in {*links, *scripts}:
-        assert (ROOT / name).exists(), name
-
-
 @pytest.mark.parametrize("script", ["train_ann.py", "train_cnn.py", "predict.py"])
 def test_the_readme_lists_the_options_of_every_script(run, script):
-    options = README.split("\n## Options\n")[1].split("\n## ")[0]
-    training, predicting = options.split("`python predict.py", 1)
+    _, training, predicting = re.split(r"\n## Options\n|`python predict.py \[", README)
     listed = predicting if script == "predict.py" else training
     listed = re.findall(r"^\| `(--[\w-]+)", listed, flags=re.MULTILINE)
     offered = re.findall(r"--[\w-]+", run(script, "--help").stdout)
@@ -75,29 +65,23 @@ def test_the_readme_s_program_runs_as_it_stands(trained_cnn, tmp_path, monkeypat
     assert capsys.readouterr().out.splitlines()[-1] == str(np.argmax(expected, axis=1))
 
 
-def test_both_training_scripts_have_the_same_sections_and_differ_in_few_lines():
-    texts = [path.read_text(encoding="utf-8") for path in SCRIPTS.values()]
-    sections = [re.split("^(# %% .*)", text, flags=re.MULTILINE) for text in texts]
-    assert sections[0][1::2] == sections[1][1::2]
-    titles = re.findall(r"^\| `(# %% [^`]*)` \|", README, flags=re.MULTILINE)
-    assert titles == sections[0][1::2]
-    settings = r"default=|astype|newaxis|\[\.\.\., 0\]|perspective_transform|\d pixels|-\d, \d"
-    for title, ann, cnn in zip(sections[0][1::2], *(text[2::2] for text in sections), strict=True):
-        differ = {*ann.splitlines()} ^ {*cnn.splitlines()}
-        if title != "# %% Model":
-            assert all(re.search(settings, line) for line in differ), differ
+def test_both_training_scripts_have_the_sections_that_the_readme_lists():
+    listed = re.findall(r"^\| `(# %% [^`]*)` \|", README, flags=re.MULTILINE)
+    for script in SCRIPTS.values():
+        text = script.read_text(encoding="utf-8")
+        assert re.findall("^# %% .*", text, flags=re.MULTILINE) == listed
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    "command",
     [
-        ["tests/sample_digits.py", "nowhere/digits.npz"],
-        ["tests/paper.py", "nowhere/number.jpg"],
-        ["tests/paper.py", "--scenes", "1", "--model", "nowhere.keras"],
+        "tests/sample_digits.py nowhere/digits.npz",
+        "tests/paper.py nowhere/number.jpg",
+        "tests/paper.py --scenes 1 --model nowhere.keras",
     ],
 )
-def test_a_missing_folder_or_model_is_named_in_one_sentence(run, arguments):
-    process = run(*arguments)
+def test_a_missing_folder_or_model_is_named_in_one_sentence(run, command):
+    process = run(*command.split())
     assert process.returncode in (1, 2)
     assert "nowhere" in process.stderr.splitlines()[-1]
     assert "Traceback" not in process.stderr
