@@ -273,18 +273,6 @@ def test_ends_what_hdf5_would_read_forever(valid, tmp_path):
     assert re.match("is damaged|takes more than a minute", reason)
 
 
-def test_what_predictions_do_not_depend_on_is_not_read(valid, tmp_path, monkeypatch):
-    def change(network):
-        dense = network["config"]["layers"][3]
-        dense.update(build_config=LAMBDA, compile_config=LAMBDA, registered_name="evil>Dense")
-        dense["config"].update(kernel_initializer=function("os", "system"))
-
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "model.keras").write_bytes(with_network(change)(valid))
-    assert safe_load.load_model("model.keras").count_params() == 250
-    assert os.listdir(tmp_path) == ["model.keras"]
-
-
 @pytest.fixture
 def valid_path(valid, tmp_path):
     path = tmp_path / "valid.keras"
