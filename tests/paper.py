@@ -82,7 +82,7 @@ def enlarge(image, side=28, ink=BLACK, paper=WHITE, method=Image.Resampling.BICU
 
 on_black = partial(enlarge, ink=WHITE, paper=BLACK)
 in_blue_on_yellow = partial(enlarge, ink=(0.12, 0.2, 0.63), paper=(0.98, 0.92, 0.51))
-around = ((240, 270), (300, 410), (0, 0))
+AROUND = ((240, 270), (300, 410), (0, 0))
 FORMS = {
     "28 x 28, black on white": enlarge,
     "28 x 28, white on black": on_black,
@@ -93,7 +93,7 @@ FORMS = {
     "100 x 100, in blocks": partial(enlarge, side=100, method=Image.Resampling.NEAREST),
     "blue ink on yellow paper": partial(in_blue_on_yellow, side=280),
     "90 high on a sheet of 800 x 600": lambda image: np.pad(
-        enlarge(image, 90), around, constant_values=255
+        enlarge(image, 90), AROUND, constant_values=255
     ),
 }
 
@@ -354,8 +354,8 @@ class Scene:
 
 
 ANY_SIDE, ONE, LARGE, MEDIUM = (200, 1400), (1, 1), (0.25, 0.75), (0.15, 0.35)
-digit = partial(Scene, side=ANY_SIDE, count=ONE, size=LARGE)
-drawing = partial(digit, paper=(WHITE, WHITE), ink=(BLACK, (0.3, 0.3, 0.3)), grain=0)
+one_digit = partial(Scene, side=ANY_SIDE, count=ONE, size=LARGE)
+drawing = partial(one_digit, paper=(WHITE, WHITE), ink=(BLACK, (0.3, 0.3, 0.3)), grain=0)
 with_edges = partial(Scene, scale=(0.85, 1.25), askew=1)
 from_afar = partial(Scene, size=MEDIUM, scale=(0.6, 1), askew=2)
 PENCIL = ((0.35, 0.35, 0.35), (0.62, 0.62, 0.62))
@@ -365,10 +365,10 @@ LIGHT, DEEP = ((0.6, 0.6, 0.6), WHITE), (BLACK, (0.6, 0.6, 0.6))
 SCENES = {
     "drawing": drawing(side=(150, 1000), pen=(0.015, 0.22), take=screenshot),
     "tight crop": drawing(side=(1200, 1200), pen=(0.04, 0.14), take=crop),
-    "pencil": digit(ink=PENCIL, grain=0.3),
-    "colours": digit(paper=LIGHT, ink=DEEP),
-    "shadow": digit(change=shade),
-    "chalk": digit(paper=BOARD, ink=CHALK, grain=0.3),
+    "pencil": one_digit(ink=PENCIL, grain=0.3),
+    "colours": one_digit(paper=LIGHT, ink=DEEP),
+    "shadow": one_digit(change=shade),
+    "chalk": one_digit(paper=BOARD, ink=CHALK, grain=0.3),
     "sheet on a table": from_afar(),
     "notebook": from_afar(draw=partial(rule, holes=True)),
     "held by a finger": with_edges(change=hold),
