@@ -35,18 +35,15 @@ def mnist_like(image):
 def load_data():
     """Make the sample, split like MNIST: `(x_train, y_train), (x_test, y_test)`, all uint8."""
     digits = sklearn.datasets.load_digits()
-    images = np.stack([mnist_like(image) for image in digits.images])
-    labels = np.uint8(digits.target)
+    images, labels = np.stack([*map(mnist_like, digits.images)]), np.uint8(digits.target)
     return (images[:1437], labels[:1437]), (images[1437:], labels[1437:])
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or not sys.argv[1].endswith(".npz"):
-        sys.exit("usage: python tests/sample_digits.py FILE.npz")
     (x_train, y_train), (x_test, y_test) = load_data()
     arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
     try:
         np.savez_compressed(sys.argv[1], **arrays)
-    except OSError as error:
-        sys.exit(f"{sys.argv[1]} cannot be written: {error.strerror}.")
+    except (IndexError, OSError) as error:
+        sys.exit(f"Name an .npz file to write, in a folder that is there ({error}).")
     print(f"Saved {sys.argv[1]}")

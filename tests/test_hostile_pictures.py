@@ -8,7 +8,6 @@ import time
 import zlib
 
 import numpy as np
-import paper
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,33 +17,26 @@ import handwriting
 
 # Pytest undoes what `picture.py` does about them.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
-PAGE = Image.fromarray(paper.as_bytes(paper.sheet(90, 120)))
+PAGE = Image.new("RGB", (120, 90), (235, 230, 220))
 FOLDER = pathlib.Path(__file__).parent
 HEIC = (FOLDER / "seven.heic").read_bytes()
 
 
-def encoded(kind, mode="RGB", **options):
+def encoded(kind, image=PAGE, **options):
     file = io.BytesIO()
-    PAGE.convert(mode).save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
-def png(width=30, height=30, extra=0):
-    """A PNG of any size, with extra chunks, and next to no data."""
-
-    def chunk(kind, content):
-        check = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + check
-
-    start = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    start += extra * chunk(b"abCd", b"") + chunk(b"IDAT", zlib.compress(bytes(1000)))
-    return b"\x89PNG\r\n\x1a\n" + start + chunk(b"IEND", b"")
+def png_chunks():
+    chunk = struct.pack(">I4sI", 0, b"abCd", zlib.crc32(b"abCd"))
+    plain = encoded("PNG")
+    start = plain.index(b"IDAT") - 4
+    return plain[:start] + 600_000 * chunk + plain[start:]
 
 
 def jpeg_passes():
-    file = io.BytesIO()
-    Image.new("RGB", (4000, 4000), "white").save(file, "JPEG", progressive=True)
-    plain = file.getvalue()
+    plain = encoded("JPEG", Image.new("RGB", (4000, 4000), "white"), progressive=True)
     return plain[:-2] + 1_000 * plain[plain.rindex(b"\xff\xda") : -2] + plain[-2:]
 
 
@@ -66,16 +58,15 @@ def heic(width, height):
 
 LARGE, LONG, DAMAGED, UNKNOWN = "is too large", "too long", "damaged, cut short", "not a picture"
 ATTACKS = {  # How each is made, and what must be said.
-    "a PNG of 10,000 x 10,000 pixels": (lambda: png(10_000, 10_000), LARGE),
-    "a PNG with 600,000 chunks": (lambda: png(extra=600_000), LONG),
+    "a PNG of 100 MP": (lambda: encoded("PNG", Image.new("1", (10_000, 10_000))), LARGE),
+    "a PNG with 600,000 chunks": (png_chunks, LONG),
     "a JPEG with a thousand passes": (jpeg_passes, LONG),
     "a TIFF with a large tile": (lambda: tiff_tile(40_000), LARGE),
-    "a HEIC of 9,000 x 9,000 pixels": (lambda: heic(9_000, 9_000), LARGE),
+    "a HEIC of 81 MP": (lambda: heic(9_000, 9_000), LARGE),
     "a HEIC that is larger than it claims": (lambda: heic(16, 16), DAMAGED),
     "a HEIC that is smaller": (lambda: heic(7_000, 7_000), DAMAGED),
     # A picture of eight pictures, each of which is of eight, and so on, eight levels deep.
     "a HEIC in layers": ((FOLDER / "layers.heic").read_bytes, LONG),
-    "an empty file": (lambda: b"", UNKNOWN),
     "a GIF": (lambda: encoded("GIF"), UNKNOWN),
 }
 
@@ -86,7 +77,8 @@ def read(path, content):
     try:
         return handwriting.read_picture(path).thumbnail
     except ValueError as error:
-        return str(error)
+        name, problem = str(error).split(": ", 1)
+        return problem if name == str(path) else None
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux")
@@ -94,20 +86,19 @@ def read(path, content):
 def test_an_attack_costs_little_and_ends_in_one_sentence(tmp_path, monkeypatch, name):
     import resource
 
-    monkeypatch.setattr(handwriting.picture, "MAX_SECONDS", 0.5)
-    monkeypatch.setattr(handwriting.picture, "MAX_WAIT", 5)
     make, says = ATTACKS[name]
+    if says == LONG:
+        monkeypatch.setattr(handwriting.picture, "MAX_SECONDS", 0.5)
+        monkeypatch.setattr(handwriting.picture, "MAX_WAIT", 5)
     content, start = make(), time.process_time()
     used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + 500_000_000, limits[1]))
     try:
-        result = read(tmp_path / "attack", content)
+        assert says in read(tmp_path / "attack", content)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
     assert time.process_time() - start < 10, "it ends after half a second, at the next pass"
-    assert result.startswith(f"{tmp_path / 'attack'}: ")
-    assert says in result
 
 
 def test_a_file_of_3_gb_is_not_opened(tmp_path):
@@ -118,12 +109,12 @@ def test_a_file_of_3_gb_is_not_opened(tmp_path):
 
 
 WHOLE = {
-    "png palette": encoded("PNG", "P", transparency=3),
-    "jpeg progressive": encoded("JPEG", "CMYK", progressive=True),
+    "png": encoded("PNG", PAGE.convert("P"), transparency=3),
+    "jpeg": encoded("JPEG", PAGE.convert("CMYK"), progressive=True),
     "bmp": encoded("BMP"),
     "webp": encoded("WEBP"),
-    "tiff float": encoded("TIFF", "F", compression="tiff_lzw"),
-    "tiff jpeg": encoded("TIFF", compression="jpeg"),
+    "tiff of floats": encoded("TIFF", PAGE.convert("F"), compression="tiff_lzw"),
+    "tiff of jpeg": encoded("TIFF", compression="jpeg"),
     "heic": HEIC,
 }
 
@@ -143,32 +134,25 @@ def test_a_file_that_is_damaged_or_cut_short(tmp_path_factory, kind, examples):
         content = whole
         for start, length, new in changes:
             content = content[:start] + new + content[start + length :]
-        result = read(path, content)
-        assert isinstance(result, np.ndarray) or result.startswith(f"{path}: ")
+        assert read(path, content) is not None
 
     damage()
 
 
-def test_damaged_exif_is_passed_over(tmp_path):
+def test_damaged_exif_and_values_that_are_not_numbers_are_passed_over(tmp_path):
     expected = read(tmp_path / "none", encoded("JPEG"))
     for content in (b"\0", b"\xff\xff\xff\xff", struct.pack("<IHHHIII", 8, 1, 0x0112, 4, 1, 77, 0)):
         picture = read(tmp_path / "exif", encoded("JPEG", exif=b"Exif\0\0II*\0" + content))
         np.testing.assert_array_equal(picture, expected)
-
-
-def test_values_that_are_not_numbers(tmp_path):
     gray = np.float32(PAGE.convert("L"))
     gray[:4, 0], gray[4:8] = [np.nan, np.inf, -np.inf, 9], 0
-    Image.fromarray(gray).save(tmp_path / "gray.tif")
-    assert np.ptp(handwriting.read_picture(tmp_path / "gray.tif").thumbnail[4:]) > 250
+    picture = read(tmp_path / "gray", encoded("TIFF", Image.fromarray(gray)))
+    assert np.ptp(picture[4:]) > 250
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFO")
-def test_what_is_not_a_file_is_reported(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    os.mkdir("folder")
-    os.mkfifo("pipe")
-    os.symlink("/dev/zero", "device")
-    for name in ("folder", "pipe", "device"):
-        with pytest.raises(ValueError, match=f"^{name}: this is not a picture"):
-            handwriting.read_picture(name)
+def test_what_is_not_a_file_is_reported(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(ValueError, match=f"^{path}: this is not a picture"):
+            handwriting.read_picture(path)

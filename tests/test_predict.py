@@ -1,12 +1,12 @@
 """`predict.py` on test digits: the figure, the counts, the table, and how it fails."""
 
 import csv
-import subprocess
-import sys
+import shutil
+import types
 
 import numpy as np
 import pytest
-from conftest import ENVIRONMENT, ROOT, probabilities_by_keras, user_lines
+from conftest import probabilities_by_keras, user_lines
 from PIL import Image
 
 import handwriting
@@ -97,122 +97,88 @@ def test_seed_and_the_default_model(predict_here, trained_cnn, sample_npz, tmp_p
     assert shown[2] != shown[0] != shown[3]
 
 
-def test_pages_of_an_earlier_run_go_and_files_of_others_stay(
-    predict_here, trained_cnn, sample_npz, tmp_path, monkeypatch
-):
-    def names(count, output="predictions.png"):
-        model = "--model", trained_cnn.model_path
-        process = predict_here("--data", sample_npz, *model, "--count", count, "--output", output)
-        return process, {path.name for path in tmp_path.iterdir()}
+def test_pages_of_an_earlier_run_go_and_files_of_others_stay(predict_digits, tmp_path, monkeypatch):
+    def names(*arguments):
+        predict_digits(*arguments)
+        return {path.name for path in tmp_path.iterdir()}
 
     monkeypatch.setattr(plots, "DIGITS_PER_PAGE", 2)
-    mine = {"predictions-4.png", "predictions-9.png"}
+    mine = names("--count", 2, "--output", "predictions-9.png")  # A figure, but not a page.
+    mine |= {"predictions-4.png", "predictions.png"}
     (tmp_path / "predictions-4.png").write_bytes(b"mine")
-    names(2, "predictions-9.png")  # A figure, but not a page.
-    assert names(6)[1] == mine | {"predictions.png", "predictions-2.png", "predictions-3.png"}
-    assert Image.open(tmp_path / "predictions-3.png").info["Title"] == "Predictions"
-    assert names(2)[1] == mine | {"predictions.png"}
-    process, _ = names(8)
-    assert process.stderr == (
-        "predictions-4.png is not a page of predictions.png: choose another --output.\n"
-    )
+    assert names("--count", 6) == mine | {"predictions-2.png", "predictions-3.png"}
+    assert names("--count", 2) == mine
+    says = "predictions-4.png is not a page of predictions.png: choose another --output.\n"
+    assert predict_digits("--count", 8).stderr == says
     assert (tmp_path / "predictions-4.png").read_bytes() == b"mine"
-
-
-class Network:
-    input_shape = (None, 28, 28)
-
-    def __init__(self, *outputs):
-        self.predict_on_batch = lambda images: np.float32(outputs)
 
 
 def test_logits_become_probabilities_and_sigmoids_stay():
     for outputs, confidence in (([*9 * [0], 2], 0.451), ([*8 * [0.1], 0.8, 0.9], 0.9)):
+        network = types.SimpleNamespace(
+            input_shape=(None, 28, 28), predict_on_batch=lambda _, row=outputs: np.float32([row])
+        )
         digit = handwriting.Digit(np.zeros((28, 28), np.uint8))
-        predict.predict(Network(outputs), [digit])
+        predict.predict(network, [digit])
         assert digit.predicted == 9
         assert digit.confidence == pytest.approx(confidence, abs=1e-3)
 
 
-WRONG_COMMAND_LINES = {
-    "--count 0": "at least 1",
-    "--seed -1": "--seed at least 0",
-    "--output figure.txt": "figure.txt does not end in .png",
-    "--csv mnist_cnn.keras": "mnist_cnn.keras does not end in .csv",
-    "--no-such-option": "unrecognized arguments: --no-such-option",
-    "--csv a.csv --explain": "--csv and --explain cannot be combined",
-    "a.png --seed 0": "--seed and pictures cannot be combined",
-    "--draw --no-show": "--no-show and --draw cannot be combined",
+FAILURES = {  # The exit status, and what is said, in one line.
+    "--count 0": (2, "at least 1"),
+    "--seed -1": (2, "--seed at least 0"),
+    "--output figure.txt": (2, "figure.txt does not end in .png"),
+    "--csv mnist_cnn.keras": (2, "mnist_cnn.keras does not end in .csv"),
+    "--no-such-option": (2, "unrecognized arguments: --no-such-option"),
+    "--csv a.csv --explain": (2, "--csv and --explain cannot be combined"),
+    "a.png --seed 0": (2, "--seed and pictures cannot be combined"),
+    "--draw --no-show": (2, "--no-show and --draw cannot be combined"),
+    "--model my.keras": (1, "There is no my.keras: run python train_cnn.py first"),
+    "--output no/x.png": (1, "Cannot write no/x.png"),
+    "--output folder.png": (1, "Cannot write folder.png"),
+    "--data missing.npz": (1, "Cannot load missing.npz: "),
+    "--data flat.npz": (1, "it needs uint8 images (n, 28, 28)"),
 }
 
 
-@pytest.mark.parametrize("arguments", WRONG_COMMAND_LINES)
-def test_a_wrong_command_line_is_one_line_and_status_2(predict_here, capfd, arguments):
-    with pytest.raises(SystemExit) as stop:
-        predict_here(*arguments.split())
-    assert stop.value.code == 2
-    (line,) = capfd.readouterr().err.splitlines()
-    assert WRONG_COMMAND_LINES[arguments] in line
-    assert "--help" in line
-
-
-def test_what_is_wrong_is_one_line_and_status_1(predict_here, trained_cnn, tmp_path):
+@pytest.mark.parametrize("arguments", FAILURES)
+def test_what_is_wrong_is_one_line(trained_cnn, tmp_path, monkeypatch, capfd, arguments):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(trained_cnn.model_path, "mnist_cnn.keras")
     (tmp_path / "folder.png").mkdir()
-    black = np.zeros((3, 28, 28), np.uint8)
-    np.savez(tmp_path / "flat.npz", x_test=black.reshape(3, 784), y_test=np.arange(3))
+    np.savez("flat.npz", x_test=np.zeros((3, 784), np.uint8), y_test=np.arange(3))
     before = set(tmp_path.iterdir())
-    model = f"--model {trained_cnn.model_path}"
-    for arguments, says in {
-        "": "run python train_cnn.py first",
-        "--model my.keras": "There is no my.keras",
-        f"{model} --output no/x.png": "Cannot write no/x.png",
-        f"{model} --output folder.png": "Cannot write folder.png",
-        f"{model} --data missing.npz": "Cannot load missing.npz: ",
-        f"{model} --data flat.npz": "it needs uint8 images (n, 28, 28)",
-    }.items():
-        process = predict_here(*arguments.split())
-        assert (process.returncode, process.stdout) == (1, "")
-        (line,) = process.stderr.splitlines()
-        assert says in line
+    try:
+        status = predict.main(arguments.split())
+    except SystemExit as stop:
+        status = stop.code
+    printed = capfd.readouterr()
+    (line,) = user_lines(printed.err)
+    says = FAILURES[arguments]
+    assert (status, printed.out, says[1] in line) == (says[0], "", True), line
+    assert status == 1 or "(see --help)" in line
     assert set(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("package", ["cv2", "keras", "matplotlib"])
-def test_a_missing_package_is_named(tmp_path, trained_cnn, sample_npz, package):
-    code = f"import sys; sys.modules['{package}'] = None; import predict; sys.exit(predict.main())"
-    process = subprocess.run(
-        [sys.executable, "-c", code, "--data", sample_npz, "--model", trained_cnn.model_path],
-        cwd=tmp_path,
-        env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        encoding="utf-8",
-    )
-    assert process.returncode == 1
+def test_a_missing_package_is_named(run, tmp_path, trained_cnn, sample_npz, package):
+    code = f"raise ModuleNotFoundError('No module named {package}')"
+    (tmp_path / f"{package}.py").write_text(code)
+    arguments = "--data", sample_npz, "--model", trained_cnn.model_path
+    process = run("predict.py", *arguments, PYTHONPATH=str(tmp_path))
     (line,) = user_lines(process.stderr)
-    assert package in line
-    assert "run .venv/bin/pip install -r requirements.txt" in line
+    assert line.startswith(f"No module named {package}: run .venv/bin/pip install -r requirements")
+    assert process.returncode == 1
 
 
-def test_answers_come_before_tensorflow_is_imported(tmp_path):
-    """Help, a wrong command line, a missing and a bad file do not wait for TensorFlow."""
+def test_answers_do_not_wait_for_tensorflow(run, tmp_path):
     (tmp_path / "bad.keras").write_bytes(b"PK\x03\x04 cut short")
-    code = """if True:
-        import contextlib, runpy, sys
-        root, *scripts = sys.argv[1:]
-        for script in scripts:
-            for arguments in ("--help", "--nonsense", "--model bad.keras", "--output no/x"):
-                sys.argv = [script, *arguments.split()]
-                with contextlib.suppress(SystemExit):
-                    runpy.run_path(f"{root}/{script}", run_name="__main__")
-        print({"tensorflow", "keras", "matplotlib"} & set(sys.modules))
-    """
-    scripts = ["train_ann.py", "train_cnn.py", "predict.py"]
-    process = subprocess.run(
-        [sys.executable, "-c", code, ROOT, *scripts],
-        cwd=tmp_path,
-        env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        encoding="utf-8",
-    )
-    assert process.stdout.splitlines()[-1] == "set()", process.stderr
-    assert [process.stdout.count(f"usage: {script}") for script in scripts] == [1, 1, 1]
+    for package in ("tensorflow", "keras", "matplotlib"):
+        (tmp_path / f"{package}.py").write_text("raise SystemExit('imported')")
+    for script in ("train_ann.py", "train_cnn.py", "predict.py"):
+        assert f"usage: {script}" in run(script, "--help", PYTHONPATH=str(tmp_path)).stdout
+    for arguments in ("--nonsense", "--model bad.keras", "--output no/x.png"):
+        (line,) = run(
+            "predict.py", *arguments.split(), PYTHONPATH=str(tmp_path)
+        ).stderr.splitlines()
+        assert arguments.split()[-1] in line
