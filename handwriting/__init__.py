@@ -1,6 +1,7 @@
 """From a picture of handwriting to digits as MNIST has them.
 
-The story, one module a step (`images` has tools that several steps use):
+The story, one module a step (`images` has tools that several steps use, `reading` has what comes
+out):
 
 1. `picture`: find the picture files that a user means, open any of them, and turn it upright.
 2. `page`: find the page in the picture.
@@ -19,137 +20,23 @@ those away, and nothing else. Each module uses only those before it. `read_pictu
 """
 
 import concurrent.futures
-import dataclasses
-import itertools
-import math
 import os
 
 import numpy as np
 
 from handwriting.digits import find_digits
-from handwriting.images import resize
+from handwriting.images import as_picture, resize
 from handwriting.ink import measure_ink, separate_from_grain
 from handwriting.mnist_form import to_mnist_form
 from handwriting.page import find_page
-from handwriting.picture import as_picture, find_pictures, load_picture
+from handwriting.picture import find_pictures as find_pictures
+from handwriting.picture import load_picture
 from handwriting.pieces import find_pen_strokes
+from handwriting.reading import Digit, Reading
+from handwriting.reading import percent as percent
 from handwriting.ruling import remove_ruled_lines
 
-__all__ = [
-    "Digit",
-    "Reading",
-    "find_pictures",
-    "percent",
-    "read_digits",
-    "read_picture",
-    "read_pictures",
-]
-
 THUMBNAIL_SIDE = 800  # Pixels.
-UNSURE = 0.6  # A confidence below this is marked.
-
-
-def percent(confidence):
-    """Write a confidence from 0 to 1 so that it never looks like certainty: at most "99.9%"."""
-    return f"{min(999, math.floor(1000 * confidence)) / 10:.1f}%"
-
-
-@dataclasses.dataclass(eq=False)
-class Digit:
-    """All that is known of a digit, from the paper to the plot.
-
-    Attributes:
-        image: uint8 array of shape `(28, 28)`, ink bright on dark, as MNIST's: what a network sees.
-        left: distance of its box from the left edge, in pixels of the upright picture; like the
-            other sides of the box, `None` for a digit of MNIST's, which has no picture.
-        top: distance of the box from the top edge.
-        width: width of the box.
-        height: height of the box.
-        line: the line of writing that it stands on, 0 for the first.
-        original: the class that it really is, 0 to 9, or `None` where that is not known.
-        probabilities: floats of shape `(10,)`, how probable each class is, as a network predicts;
-            `None` until one was asked. The properties below need it.
-    """
-
-    image: np.ndarray
-    left: int | None = None
-    top: int | None = None
-    width: int | None = None
-    height: int | None = None
-    line: int = 0
-    original: int | None = None
-    probabilities: np.ndarray | None = None
-
-    @property
-    def predicted(self):
-        """The most probable class, 0 to 9."""
-        return int(self.probabilities.argmax())
-
-    @property
-    def confidence(self):
-        """The probability of the predicted class, 0 to 1."""
-        return float(self.probabilities.max())
-
-    @property
-    def is_unsure(self):
-        """Whether the network is not confident."""
-        return self.confidence < UNSURE
-
-    @property
-    def is_wrong(self):
-        """Whether another class is known to be the true one."""
-        return self.original is not None and self.predicted != self.original
-
-    @property
-    def mark(self):
-        """A ✗ for a wrong prediction, a ? for an unsure one, else nothing."""
-        return "✗" if self.is_wrong else "?" if self.is_unsure else ""
-
-    def __str__(self):
-        """Say what is known, in one line."""
-        known = [] if self.original is None else [f"original {self.original}"]
-        if self.probabilities is not None:
-            known.append(f"predicted {self.predicted} ({percent(self.confidence)} sure)")
-        if self.left is not None:
-            box = f"{self.width} x {self.height} pixels at ({self.left}, {self.top})"
-            known.append(f"{box}, line {self.line}")
-        return f"Digit: {', '.join(known) or 'not read yet'}"
-
-    __repr__ = __str__
-
-
-@dataclasses.dataclass(eq=False)
-class Reading:
-    """What was found in one picture.
-
-    Attributes:
-        path: the path of the picture, as it was given; `test/1234` for one of MNIST's test digits.
-        digits: list of `Digit`, in reading order; empty where no digit was found.
-        thumbnail: uint8 array of shape `(height, width, 3)`, RGB: the upright picture, with at
-            most 800 pixels on the longer side; `None` for a test digit.
-        scale: how many pixels of the thumbnail there are to one of the picture.
-        outline: int array of shape `(n, 2)`, x and y in pixels of the picture: the outline of the
-            page, or `None` where the page fills the picture.
-        note: a sentence about what was left out, or `None`.
-    """
-
-    path: str
-    digits: list
-    thumbnail: np.ndarray | None = None
-    scale: float = 1.0
-    outline: np.ndarray | None = None
-    note: str | None = None
-
-    @property
-    def lines(self):
-        """The digits of each line of writing, a list of lists."""
-        lines = itertools.groupby(self.digits, key=lambda digit: digit.line)
-        return [list(digits) for _, digits in lines]
-
-    @property
-    def number(self):
-        """The predicted classes in reading order, with a space between lines: `"561247 31"`."""
-        return " ".join("".join(str(digit.predicted) for digit in line) for line in self.lines)
 
 
 def read_picture(path):
@@ -215,7 +102,7 @@ def read_digits(picture):
 
 def find_page_and_digits(picture):
     """Tell the whole story of a picture: `(digits, outline)`, the latter as in `Reading`."""
-    page, (page_left, page_top), scale, outline = find_page(picture)
+    page, corner, scale, outline = find_page(picture)
     ink = measure_ink(page)
     smooth, faint = separate_from_grain(ink)
     strokes = find_pen_strokes(smooth, remove_ruled_lines(faint, smooth))
@@ -223,9 +110,7 @@ def find_page_and_digits(picture):
     digits = []
     for line, pieces in enumerate(lines):
         for piece in pieces:
-            sides = piece.left, piece.top, piece.right, piece.bottom
-            left, top, right, bottom = (round(side / scale) for side in sides)
-            width, height = max(1, right - left), max(1, bottom - top)
-            image = to_mnist_form(ink, labels, piece)
-            digits.append(Digit(image, page_left + left, page_top + top, width, height, line))
+            box = np.array([piece.left, piece.top, piece.width, piece.height]) / scale
+            box[:2] += corner
+            digits.append(Digit(to_mnist_form(ink, labels, piece), *map(round, box), line))
     return digits, outline

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from handwriting.images import stroke_width
-from handwriting.pieces import drop_frames, find_pieces, measure_pen
+from handwriting.pieces import find_pieces, measure_pen
 
 
 def find_digits(ink, mask):
@@ -20,7 +20,6 @@ def find_digits(ink, mask):
         pixel belongs to.
     """
     pieces, labels = find_pieces(ink, mask)
-    pieces = drop_frames(pieces)
     if not pieces:
         return [], labels
     pen = measure_pen(pieces, labels)

@@ -2,6 +2,56 @@
 
 import cv2
 import numpy as np
+from PIL import Image, ImageChops
+
+
+def as_picture(array):
+    """Bring a picture from any program to the form of a loaded one.
+
+    Args:
+        array: of shape `(height, width)`, gray, or `(height, width, channels)`, gray, RGB or RGBA:
+            whole numbers from 0 to 255, or floats from 0 to 1.
+
+    Returns:
+        A uint8 array of shape `(height, width, 3)`, RGB.
+
+    Raises:
+        ValueError: it is not such an array; the message is for the user.
+    """
+    values = np.asarray(array)
+    if values.shape[2:] == (1,):
+        values = values[..., 0]
+    scale = 255 if values.dtype.kind in "bf" else 1
+    try:
+        if values.ndim < 2 or not 0 <= values.min() <= values.max() <= 255 / scale:
+            raise ValueError
+        return as_rgb(Image.fromarray(np.uint8(np.round(values * scale))))
+    except (TypeError, ValueError):
+        raise ValueError(
+            "A picture is an array of shape (height, width), (height, width, 3) or "
+            "(height, width, 4), of whole numbers from 0 to 255 or of floats from 0 to 1; this one "
+            f"has shape {values.shape} and type {values.dtype}, or other values."
+        ) from None
+
+
+def as_rgb(image):
+    """Convert any kind of Pillow image to a uint8 array of shape `(height, width, 3)`, RGB.
+
+    Transparent pixels become white, or black behind bright ink. Of 16 or 32 bits per pixel, the
+    darkest becomes black and the brightest white.
+    """
+    if image.mode[0] in "IF":
+        values = np.array(image, np.float64)
+        values[~np.isfinite(values)] = np.median(values[np.isfinite(values)])
+        gray = cv2.normalize(values, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
+        return cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        light, opacity = image.convert("LA").split()
+        is_dark = np.mean(ImageChops.multiply(light, opacity)) <= np.mean(opacity) / 2
+        paper = Image.new("RGBA", image.size, "white" if is_dark else "black")
+        image = Image.alpha_composite(paper, image)
+    return np.asarray(image.convert("RGB"))
 
 
 def resize(image, scale):

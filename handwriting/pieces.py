@@ -135,32 +135,6 @@ def find_pen_strokes(ink, mask):
     return mask & beside & (ink > 0.15 * pen)
 
 
-def drop_frames(pieces):
-    """Drop what surrounds the digits: borders of boxes and dark edges of the picture.
-
-    The outline of a dark edge is half on the edges of the picture, and is about twice as long as
-    its box is wide and high together; a digit that the edge cuts has less there.
-    """
-    inner = [piece for piece in pieces if piece.edge_pixels < 0.6 * (piece.width + piece.height)]
-    pieces = inner or pieces
-    return [piece for piece in pieces if not is_border(piece, pieces)]
-
-
-def is_border(piece, pieces):
-    """Tell whether there are digits well inside a piece; a speck in a 0 leaves it a 0."""
-    margin = 0.05 * piece.height
-    inside = sum(
-        other.mass
-        for other in pieces
-        if piece.left + margin < other.left
-        and piece.top + margin < other.top
-        and other.right < piece.right - margin
-        and other.bottom < piece.bottom - margin
-        and other.height > 0.2 * piece.height
-    )
-    return inside > 0.1 * piece.mass
-
-
 def measure_pen(pieces, labels):
     """Measure the pen with which most of the ink in the pieces was written."""
     # Flat pieces, such as what is left of ruled lines, do not count where there are others.
