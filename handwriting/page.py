@@ -13,7 +13,7 @@ LONGEST_SIDE, SHORTEST_SIDE = 2_000, 480
 SMALL_SIDE, SMALLEST_SCENE = 320, 200
 STEP, STEP_WIDTH = 0.1, 9  # By what share light changes at an edge, over how many pixels.
 MIN_PAGE, MIN_PART = 0.1, 0.015  # Of the area of the picture.
-MIN_INK = 0.002  # Of the area of a part of the page: at least a stroke.
+MIN_INK = 0.002  # Of the area of the page: at least a stroke.
 MIN_SOLIDITY = 0.75  # A page fills more of its convex hull; a table around it does not.
 MAX_HUE_DIFFERENCE = 0.04  # Between parts of a page, in the shares of red, green and blue.
 MIN_SHADOW, MIN_LIT = 0.35, 0.8  # How bright a part of the page is, in a shadow and elsewhere.
@@ -80,9 +80,9 @@ def crop_margin(picture):
 def find_surroundings(picture, paper):
     """Find what is not the page, such as a table or a finger.
 
-    A page is large, bright and of one colour, and light changes slowly on it. At the edge of a
-    shadow there is a step, and beyond it another part of the page: it has the same hue, and ink on
-    it. What lies around the page is darker or more colourful, and reaches the edge of the picture;
+    A page is large and bright, has ink on it, and is of one colour, on which light changes slowly.
+    At the edge of a shadow there is a step, and beyond it another part of the page, of the same
+    hue. What lies around the page is darker or more colourful, and reaches the edge of the picture;
     no stroke of a pen is as thick.
 
     Args:
@@ -94,43 +94,41 @@ def find_surroundings(picture, paper):
     """
     light = np.log(np.float32(paper) + 16)
     change = cv2.morphologyEx(light, cv2.MORPH_GRADIENT, square(3)).max(axis=2)
-    labels, boxes, mean = regions(change < STEP)
-    area = boxes[:, cv2.CC_STAT_AREA] / labels.size
-    colour = 1 + np.stack([mean(channel) for channel in cv2.split(paper)], axis=1)
-    ink = mean(where_dark(picture, paper))
-    is_solid = (area > MIN_PART) & (np.arange(len(area)) > 0)
+    labels, area = regions(change < STEP)
+    area[0] = 0  # The steps.
+    is_solid = area > MIN_PART
     for label in np.flatnonzero(is_solid):
         is_solid[label] = solidity(labels == label) > MIN_SOLIDITY
+    count = np.bincount(labels.ravel())
+    channels = (*cv2.split(paper), where_dark(picture, paper))
+    *colour, ink = (np.bincount(labels.ravel(), values.ravel()) / count for values in channels)
+    colour = 1 + np.transpose(colour)
     main = np.argmax(is_solid * (ink > MIN_INK) * area * colour.min(axis=1))
-    if not is_solid[main] or area[main] < MIN_PAGE or max(picture.shape) < SMALLEST_SCENE:
+    if area[main] < MIN_PAGE or max(paper.shape) < SMALLEST_SCENE:
         return np.zeros(labels.shape, np.uint8)
     hue = colour / colour.sum(axis=1, keepdims=True)
     brightness = colour.sum(axis=1) / colour[main].sum()
     is_page = (abs(hue - hue[main]).max(axis=1) < MAX_HUE_DIFFERENCE) & (
-        (brightness > MIN_LIT) | is_solid & (brightness > MIN_SHADOW) & (ink > MIN_INK)
+        (brightness > MIN_LIT) | is_solid & (brightness > MIN_SHADOW)
     )
-    is_page[0] = False  # The steps.
-    inside = slice(STEP_WIDTH, -STEP_WIDTH)
+    is_page[0] = False
+    # The steps are closed up; at the picture's edge, what is there goes on.
     padded = np.pad(np.uint8(is_page[labels]), STEP_WIDTH, mode="edge")
-    other = 1 - cv2.morphologyEx(padded, cv2.MORPH_CLOSE, square(STEP_WIDTH))[inside, inside]
-    labels, boxes, _ = regions(other)
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, square(STEP_WIDTH))
+    other = 1 - closed[STEP_WIDTH:-STEP_WIDTH, STEP_WIDTH:-STEP_WIDTH]
+    labels, _ = regions(other)
     edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     thick = cv2.distanceTransform(other, cv2.DIST_L2, 5) > MIN_THICKNESS * min(other.shape)
-    around = np.intersect1d(edges, labels[thick])
+    around = np.isin(labels, np.intersect1d(edges, labels[thick]))
     # The largest region of what is left is the page.
-    labels, boxes, _ = regions(~np.isin(labels, around))
-    return np.uint8(labels != 1 + np.argmax(boxes[1:, cv2.CC_STAT_AREA]))
+    labels, area = regions(~around)
+    return np.uint8(labels != 1 + np.argmax(area[1:]))
 
 
 def regions(mask):
-    """Label connected regions: `(labels, boxes, mean)`, where `mean` averages over each region."""
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats(np.uint8(mask), connectivity=4)
-
-    def mean(values):
-        sums = np.bincount(labels.ravel(), values.ravel(), count)
-        return sums / np.maximum(1, boxes[:, cv2.CC_STAT_AREA])
-
-    return labels, boxes, mean
+    """Label connected regions; return the labels, and the share of the mask that each takes."""
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(np.uint8(mask), connectivity=4)
+    return labels, boxes[:, cv2.CC_STAT_AREA] / mask.size
 
 
 def solidity(mask):
