@@ -42,30 +42,18 @@ def join_pieces(pieces, labels, pen):
 
 
 def belong_together(piece, host, labels, pen):
-    """Tell whether two pieces are parts of one digit.
-
-    They are where one is above the other and both together are no larger than a digit, or where
-    they almost touch, and are above each other or one alone would hang above the line, as the
-    corner of a 4 does.
-    """
+    """Tell whether two pieces are parts of one digit: one is above the other, and near."""
     together = piece.joined(host)
     below = together.height - piece.height - host.height  # Negative where they are side by side.
     beside = together.width - piece.width - host.width  # Negative where one is above the other.
-    above = -beside > 0.3 * min(piece.width, host.width)
     if max(host.width, host.height) < 0.3 * pen.height:
         return False  # Two punched holes are not a digit.
-    if above and together.width < 1.4 * pen.height and together.height < 1.45 * pen.height:
+    if -beside < 0.3 * min(piece.width, host.width) or together.width > 1.4 * together.height:
+        return False
+    if max(together.width, together.height) < 1.4 * pen.height:
         return below < 0.25 * pen.height
-    hangs = abs(piece.bottom - host.bottom) > 0.2 * pen.height
-    reach = 1.5 * pen.stroke
-    return (
-        (above and together.width < 1.4 * together.height)
-        or (hangs and together.width < together.height)
-    ) and (
-        max(below, beside) < reach
-        and together.height < 2 * max(piece.height, host.height)
-        and distance_between(piece, host, labels) < reach
-    )
+    # Of a digit larger than the others, the parts almost touch.
+    return below < 1.5 * pen.stroke and distance_between(piece, host, labels) < 1.5 * pen.stroke
 
 
 def distance_between(piece, other, labels):
@@ -79,28 +67,18 @@ def distance_between(piece, other, labels):
 def keep_digits(pieces, labels, pen):
     """Drop what is not a digit of this page: too small or flat, too thick, or another thing's edge.
 
-    What a photo shows along its edges may be a shadow, the end of the paper or a finger. A digit
-    that the edge cuts is about as high as the others. A small digit may stand beside a large one,
-    within its height, if it is higher than five strokes are wide; a speck is not.
+    A small digit may stand beside large ones; a speck is less high than five strokes are wide.
+    What a photo shows along its edges may be a shadow, the end of the paper or a finger; a digit
+    that the edge cuts is about as high as the others.
     """
-    upright = [piece for piece in pieces if piece.is_upright]
-    large = [piece for piece in upright if piece.height > 0.4 * pen.height]
+    smallest = min(0.4 * pen.height, 5 * pen.stroke)
+    large = [piece for piece in pieces if piece.is_upright and piece.height > smallest]
     is_alone = all(piece.edge_pixels for piece in large)
-    digits = [
+    return [
         piece
         for piece in large
         if stroke_width(piece.mask(labels)) < 1.6 * pen.stroke
         and (is_alone or not piece.edge_pixels or 0.75 < piece.height / pen.height < 1.6)
-    ]
-    return digits + [
-        piece
-        for piece in upright
-        if max(5 * pen.stroke, 0.12 * pen.height) < piece.height <= 0.4 * pen.height
-        and not piece.edge_pixels
-        and any(
-            min(piece.bottom, digit.bottom) - max(piece.top, digit.top) > 0.7 * piece.height
-            for digit in digits
-        )
     ]
 
 

@@ -137,10 +137,8 @@ def find_pen_strokes(ink, mask):
 
 def measure_pen(pieces, labels):
     """Measure the pen with which most of the ink in the pieces was written."""
-    # Flat pieces, such as what is left of ruled lines, do not count where there are others.
-    upright = [piece for piece in pieces if piece.is_upright] or pieces
-    height = at_share_of_ink(0.5, upright, lambda piece: piece.height)
-    large = [piece for piece in upright if piece.height > 0.4 * height]
+    height = at_share_of_ink(0.5, pieces, lambda piece: piece.height)
+    large = [piece for piece in pieces if piece.height > 0.4 * height]
     stroke = at_share_of_ink(0.5, large, lambda piece: stroke_width(piece.mask(labels)))
     return Pen(typical_ink(pieces), stroke, height)
 
