@@ -65,14 +65,14 @@ def distance_between(piece, other, labels):
 
 
 def keep_digits(pieces, labels, pen):
-    """Drop what is not a digit of this page: too small or flat, too thick, or another thing's edge.
+    """Drop what is not a digit of this page: too small, too thick, or another thing's edge.
 
     A small digit may stand beside large ones; a speck is less high than five strokes are wide.
     What a photo shows along its edges may be a shadow, the end of the paper or a finger; a digit
     that the edge cuts is about as high as the others.
     """
     smallest = min(0.4 * pen.height, 5 * pen.stroke)
-    large = [piece for piece in pieces if piece.is_upright and piece.height > smallest]
+    large = [piece for piece in pieces if piece.height > smallest]
     is_alone = all(piece.edge_pixels for piece in large)
     return [
         piece

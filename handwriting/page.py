@@ -99,7 +99,7 @@ def find_surroundings(picture, paper):
     is_solid = area > MIN_PART
     for label in np.flatnonzero(is_solid):
         is_solid[label] = solidity(labels == label) > MIN_SOLIDITY
-    count = np.bincount(labels.ravel())
+    count = np.maximum(1, np.bincount(labels.ravel()))
     channels = (*cv2.split(paper), where_dark(picture, paper))
     *colour, ink = (np.bincount(labels.ravel(), values.ravel()) / count for values in channels)
     colour = 1 + np.transpose(colour)

@@ -54,11 +54,6 @@ class Piece:
         """Height of the box in pixels."""
         return self.bottom - self.top
 
-    @property
-    def is_upright(self):
-        """Whether it is not as flat as a dash, or as what is left of a ruled line."""
-        return self.height > 0.25 * self.width
-
     def mask(self, labels):
         """Return where its ink is in its box: uint8 of shape `(height, width)`, 1 or 0."""
         window = labels[self.top : self.bottom, self.left : self.right]
@@ -138,8 +133,7 @@ def find_pen_strokes(ink, mask):
 def measure_pen(pieces, labels):
     """Measure the pen with which most of the ink in the pieces was written."""
     height = at_share_of_ink(0.5, pieces, lambda piece: piece.height)
-    large = [piece for piece in pieces if piece.height > 0.4 * height]
-    stroke = at_share_of_ink(0.5, large, lambda piece: stroke_width(piece.mask(labels)))
+    stroke = at_share_of_ink(0.5, pieces, lambda piece: stroke_width(piece.mask(labels)))
     return Pen(typical_ink(pieces), stroke, height)
 
 
