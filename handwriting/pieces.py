@@ -84,23 +84,17 @@ def find_pieces(ink, mask):
         `(pieces, labels)`: a list of `Piece`, in no order, and an int32 array of the ink's shape
         with the number of the piece that each pixel belongs to.
     """
-    height, width = ink.shape
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask)
-    sides = boxes[:, 2:4].max(axis=1)
     edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     edge_pixels = np.bincount(edges, minlength=len(boxes))
+    sides = boxes[:, 2:4].max(axis=1)
+    sides[0] = 0  # The background.
     # Specks are not digits, and no page has more than a few hundred digits, but paper has grain.
-    found = np.nonzero(sides >= 0.012 * max(height, width))[0]
-    found = found[np.argsort(-sides[found], kind="stable")][:400]
-    found = found[found > 0]
-    # Boxes of digits hardly overlap. Hundreds as large as the page would take minutes.
-    areas = boxes[found, 2] * boxes[found, 3]
-    small_first = np.argsort(areas, kind="stable")
-    fits = np.cumsum(areas[small_first]) <= 5 * height * width
+    found = np.argsort(-sides, kind="stable")[:400]
     pieces = []
-    for label in np.delete(found, small_first[~fits]):
-        left, top, box_width, box_height, _ = boxes[label]
-        right, bottom = left + box_width, top + box_height
+    for label in found[sides[found] >= 0.012 * max(ink.shape)]:
+        left, top, width, height, _ = boxes[label]
+        right, bottom = left + width, top + height
         window = slice(top, bottom), slice(left, right)
         values = ink[window][labels[window] == label]
         mass, peak = float(values.sum()), float(np.quantile(values, 0.9))
