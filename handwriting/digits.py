@@ -53,7 +53,7 @@ def belong_together(piece, host, labels, pen):
     if max(together.width, together.height) < 1.4 * pen.height:
         return below < 0.25 * pen.height
     # Of a digit larger than the others, the parts almost touch.
-    return below < 1.5 * pen.stroke and distance_between(piece, host, labels) < 1.5 * pen.stroke
+    return distance_between(piece, host, labels) < 1.5 * pen.stroke
 
 
 def distance_between(piece, other, labels):

@@ -32,14 +32,10 @@ def to_mnist_form(ink, labels, digit):
         slice(max(0, digit.top - margin), digit.bottom + margin),
         slice(max(0, digit.left - margin), digit.right + margin),
     )
-    own = cv2.dilate(np.isin(labels[window], digit.labels).astype(np.uint8), ellipse(3))
+    own = np.isin(labels[window], digit.labels)
     # From a quarter of the digit's ink to three quarters, so that strokes are full and edges soft.
     image = np.clip((ink[window] / np.float32(digit.peak) - 0.25) / 0.5, 0, 1) * own
-    shrink = max(image.shape) / 160  # Enough to measure strokes, and fast.
-    if shrink > 1:
-        # A hairline narrower than a new pixel would fade.
-        image = resize(thicken(image, shrink), 1 / shrink)
-    image = crop(image)
+    image = crop(resize(image, min(1, 160 / max(image.shape))))  # Enough to measure strokes.
     image = crop(thicken(image, MNIST_STROKE_WIDTH * max(image.shape) / 20))
     image = resize(image, 20 / max(image.shape))
     # OpenCV's moments would take an image two pixels wide for a list of points.

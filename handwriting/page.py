@@ -29,7 +29,7 @@ def find_page(picture):
     Returns:
         `(page, corner, scale, outline)`: the page, a uint8 array of shape `(rows, columns, 3)`
         with a longer side of 480 to 2,000 pixels, in which everything around the page has the
-        colour of the nearest paper; its left and top in pixels of the picture; how many of its
+        colour of the paper nearby; its left and top in pixels of the picture; how many of its
         pixels there are to one of the picture; and the outline of the page, an int array of shape
         `(n, 2)`, x and y in pixels of the picture, or `None` where the page fills the photo.
     """
@@ -46,9 +46,9 @@ def find_page(picture):
     left, top, width, height = cv2.boundingRect(1 - around)
     # The edge of the page is blurred: the paint begins a little inside it.
     around = cv2.dilate(around, square(5))
+    paint = cv2.inpaint(paper, around, 3, cv2.INPAINT_TELEA)
     paint, cover = (
-        image[top : top + height, left : left + width]
-        for image in (nearest_paper(paper, around), 255 * around)
+        image[top : top + height, left : left + width] for image in (paint, 255 * around)
     )
     left, top, right, bottom = (
         round(side / small_scale) for side in (left, top, left + width, top + height)
@@ -143,16 +143,6 @@ def remove_ink(picture):
     size = odd(max(picture.shape) / 16)
     mirrored = cv2.copyMakeBorder(picture, *[size] * 4, cv2.BORDER_REFLECT)
     return np.ascontiguousarray(fill_in(mirrored, size, 5)[size:-size, size:-size])
-
-
-def nearest_paper(paper, around):
-    """Give what is around the page the colour of the nearest paper."""
-    _, nearest = cv2.distanceTransformWithLabels(
-        around, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    colours = np.zeros((nearest.max() + 1, 3), np.uint8)
-    colours[nearest[around == 0]] = paper[around == 0]
-    return colours[nearest]
 
 
 def working_scale(page):

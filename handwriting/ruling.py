@@ -47,7 +47,6 @@ def is_frame(piece, pieces):
         and piece.top + margin < other.top
         and other.right < piece.right - margin
         and other.bottom < piece.bottom - margin
-        and other.height > 0.2 * piece.height
     )
     return inside > 0.1 * piece.mass
 
