@@ -42,17 +42,24 @@ def join_pieces(pieces, labels, pen):
 
 
 def belong_together(piece, host, labels, pen):
-    """Tell whether two pieces are parts of one digit: one is above the other, and near."""
+    """Tell whether two pieces are parts of one digit.
+
+    They are where one is above the other, and near; or beside the other, and almost touching, if
+    one hangs above the line, as the corner of an open 4 does.
+    """
     together = piece.joined(host)
     below = together.height - piece.height - host.height  # Negative where they are side by side.
     beside = together.width - piece.width - host.width  # Negative where one is above the other.
     if max(host.width, host.height) < 0.3 * pen.height:
         return False  # Two punched holes are not a digit.
-    if -beside < 0.3 * min(piece.width, host.width) or together.width > 1.4 * together.height:
+    if together.width > 1.4 * together.height:
         return False
-    if max(together.width, together.height) < 1.4 * pen.height:
+    if -beside < 0.3 * min(piece.width, host.width):
+        hangs = abs(piece.bottom - host.bottom) > 0.2 * pen.height
+        if not hangs or together.width > together.height:
+            return False
+    elif max(together.width, together.height) < 1.4 * pen.height:
         return below < 0.25 * pen.height
-    # Of a digit larger than the others, the parts almost touch.
     return distance_between(piece, host, labels) < 1.5 * pen.stroke
 
 

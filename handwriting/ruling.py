@@ -66,10 +66,11 @@ def remove_horizontal_lines(mask):
     crossing = cv2.morphologyEx(mask, cv2.MORPH_OPEN, crossing)
     around = np.arange(-round(thickness / 2) - 1, round(thickness / 2) + 2)[:, np.newaxis]
     columns = np.arange(width)
-    for line in find_lines(level & ~crossing):
-        if mask[line, columns].mean() > 0.8:
-            rows = np.clip(line + around, 0, height - 1)
-            mask[rows, columns] = crossing[rows, columns] & mask[rows, columns]
+    for gap in (width / 6, width):  # With wide gaps at once, neighbours would be one line.
+        for line in find_lines(level & mask & ~crossing, gap):
+            if mask[line, columns].mean() > 0.9:
+                rows = np.clip(line + around, 0, height - 1)
+                mask[rows, columns] &= crossing[rows, columns]
     return mask
 
 
@@ -80,13 +81,13 @@ def typical_thickness(level):
     return np.median(heights) if len(heights) else 0
 
 
-def find_lines(level):
-    """Yield the row in each column of each line that runs from the left edge to the right.
+def find_lines(level, gap):
+    """Yield the row in each column of each line from the left edge to the right.
 
-    A line has gaps where it is faint, and where strokes cross it.
+    It may have gaps, where it is faint or where strokes hide it, `gap` pixels wide.
     """
     height, width = level.shape
-    bridged = cv2.dilate(level, np.ones((3, odd(width / 5)), np.uint8))
+    bridged = cv2.dilate(level, np.ones((3, odd(gap)), np.uint8))
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(bridged)
     for label in np.flatnonzero(boxes[:, cv2.CC_STAT_WIDTH] == width)[1:]:
         top, tall = boxes[label, [cv2.CC_STAT_TOP, cv2.CC_STAT_HEIGHT]]
