@@ -1,9 +1,8 @@
 """Step 6: from pieces of ink to digits: join them, drop what is not a digit, and find the lines."""
 
-import cv2
 import numpy as np
 
-from handwriting.images import stroke_width
+from handwriting.images import distance_to_zero, stroke_width
 from handwriting.pieces import find_pieces, measure_pen
 
 
@@ -67,7 +66,7 @@ def distance_between(piece, other, labels):
     """Return how many pixels there are between the ink of two pieces."""
     together = piece.joined(other)
     window = labels[together.top : together.bottom, together.left : together.right]
-    away = cv2.distanceTransform(np.uint8(~np.isin(window, piece.labels)), cv2.DIST_L2, 5)
+    away = distance_to_zero(np.uint8(~np.isin(window, piece.labels)))
     return away[np.isin(window, other.labels)].min()
 
 

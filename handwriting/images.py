@@ -72,8 +72,8 @@ def resize(image, scale):
 
 
 def odd(length):
-    """Round a length to the nearest odd number, at least 3, as OpenCV's kernels require."""
-    return max(3, int(length) // 2 * 2 + 1)
+    """Round a length to the nearest odd number, as OpenCV's kernels require."""
+    return int(length) // 2 * 2 + 1
 
 
 def square(size):
@@ -96,6 +96,11 @@ def where_dark(picture, paper):
     return np.uint8(cv2.subtract(paper, picture).max(axis=2) > 0.15 * paper.max(axis=2) + 10)
 
 
+def distance_to_zero(mask):
+    """Return how far from each pixel of a uint8 mask the nearest 0 is, in pixels."""
+    return cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_5)
+
+
 def stroke_width(mask):
     """Estimate how wide a stroke is.
 
@@ -109,5 +114,5 @@ def stroke_width(mask):
         The width in pixels, 0 where there is no ink.
     """
     padded = np.pad(mask, 1)
-    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
+    distance = distance_to_zero(padded)
     return 4 * (cv2.mean(distance, padded)[0] - 0.5) if mask.any() else 0.0

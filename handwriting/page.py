@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from handwriting.images import fill_in, odd, resize, square, where_dark
+from handwriting.images import distance_to_zero, fill_in, odd, resize, square, where_dark
 
 # A side of 2,000 pixels leaves 20 for the height of a digit on a page with 70 lines of them; on
 # one of 480, the strokes of a drawing of 28 x 28 are wide enough to be measured.
@@ -118,7 +118,7 @@ def find_surroundings(picture, paper):
     other = 1 - closed[STEP_WIDTH:-STEP_WIDTH, STEP_WIDTH:-STEP_WIDTH]
     labels, _ = regions(other)
     edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    thick = cv2.distanceTransform(other, cv2.DIST_L2, 5) > MIN_THICKNESS * min(other.shape)
+    thick = distance_to_zero(other) > MIN_THICKNESS * min(other.shape)
     around = np.isin(labels, np.intersect1d(edges, labels[thick]))
     # The largest region of what is left is the page.
     labels, area = regions(~around)

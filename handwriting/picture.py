@@ -25,7 +25,7 @@ except ImportError:  # Google Colab does not have it.
 else:
     pi_heif.register_heif_opener()
 
-# The kinds of pictures that are read, with the endings that their files have.
+# The kinds of pictures that are read, and how their files' names end.
 KINDS = {
     "PNG": [".png"],
     "JPEG": [".jpg", ".jpeg"],
@@ -41,8 +41,7 @@ FIGURE_TITLES = ("Learning curves", "Predictions", "Explanation", "Drawing")
 MAX_BYTES = 200_000_000
 MAX_PIXELS = 64_000_000  # No phone takes larger pictures by default.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow warns of more, and opens no more than twice that.
-# Of CPU time, and of waiting for a HEIC; an ordinary picture of that size takes two or three.
-MAX_SECONDS, MAX_WAIT = 10, 30
+MAX_SECONDS, MAX_WAIT = 10, 30  # Of CPU time, and of waiting for a HEIC.
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # What is wrong is said once, below.
 
@@ -142,8 +141,10 @@ def load_picture(path):
     try:
         with file:
             image = Image.open(file, formats=FORMATS)
-            if image.format == "TIFF":
-                check_tiles(image)
+            if image.format == "TIFF":  # A tile is decoded whole, even where it exceeds the image.
+                width, height = (image.tag_v2.get(tag, 0) for tag in (322, 323))
+                if width * height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
             # In an MPO, a phone's photo, what follows the first picture is not another page.
             several = getattr(image, "is_animated", False) and image.format != "MPO"
             if image.format == "HEIF":
@@ -174,10 +175,3 @@ def decode_heic(path):
     """
     command = [sys.executable, "-P", "-c", code, path]
     return subprocess.run(command, capture_output=True, check=True, timeout=MAX_WAIT).stdout
-
-
-def check_tiles(image):
-    """Check the size of a TIFF's tiles, which are decoded whole, even where they exceed it."""
-    width, height = (image.tag_v2.get(tag, 0) for tag in (322, 323))
-    if width * height > MAX_PIXELS:
-        raise Image.DecompressionBombError

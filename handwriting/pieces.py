@@ -149,5 +149,4 @@ def free_pieces(pieces):
     """Leave out what touches the picture's edges, and may not be the pen's, if there is more."""
     free = [piece for piece in pieces if not piece.edge_pixels]
     enough = sum(piece.mass for piece in free) > 0.1 * sum(piece.mass for piece in pieces)
-    # A single one may be a part of a digit that the edge cuts.
-    return free if enough and len(free) > 1 else pieces
+    return free if enough else pieces
