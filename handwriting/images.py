@@ -72,8 +72,8 @@ def resize(image, scale):
 
 
 def odd(length):
-    """Round a length to the nearest odd number, as OpenCV's kernels require."""
-    return int(length) // 2 * 2 + 1
+    """Round a length to the nearest odd number, at least 3, as OpenCV's kernels require."""
+    return 1 + 2 * max(1, int(length) // 2)
 
 
 def square(size):

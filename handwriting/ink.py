@@ -75,6 +75,8 @@ def separate_from_grain(ink):
     # Ink stands out from the paper by a tenth of what black ink would, and by four standard
     # deviations: of noise, these are 5.93 median deviations, which a little ink does not move.
     paper = smooth[smooth < 128]
+    if 2 * len(paper) < smooth.size:  # Where there is hardly any, it is all grain.
+        paper = smooth
     median = np.median(paper)
     grain = np.median(cv2.absdiff(paper, np.full_like(paper, median)))
     return smooth, np.uint8(smooth > max(25, median + 5.93 * grain))
