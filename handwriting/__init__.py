@@ -7,7 +7,7 @@ out):
 2. `page`: find the page in the picture.
 3. `ink`: measure how much ink is on each pixel of the page.
 4. `pieces`: find connected pieces of ink, and keep what this page's pen left.
-5. `ruling`: before that, take away ruled lines, squared paper, boxes and underlines.
+5. `ruling`: before that, take away ruled lines, squared paper and underlines.
 6. `digits`: join pieces that belong to one digit, drop what is not a digit, and find the lines.
 7. `mnist_form`: make each digit look as MNIST's authors made theirs, 28 x 28 pixels.
 

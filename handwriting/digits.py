@@ -3,7 +3,7 @@
 import numpy as np
 
 from handwriting.images import distance_to_zero, stroke_width
-from handwriting.pieces import find_pieces, measure_pen
+from handwriting.pieces import find_pieces, is_box, measure_pen
 
 
 def find_digits(ink, mask):
@@ -19,6 +19,10 @@ def find_digits(ink, mask):
         pixel belongs to.
     """
     pieces, labels = find_pieces(ink, mask)
+    # The outline of a dark edge is half on the edges of the picture, and is about twice as long as
+    # its box is wide and high together; a digit that the edge cuts has less there.
+    inner = [piece for piece in pieces if piece.edge_pixels < 0.6 * (piece.width + piece.height)]
+    pieces = [piece for piece in inner or pieces if not is_box(piece, pieces)]
     if not pieces:
         return [], labels
     pen = measure_pen(pieces, labels)

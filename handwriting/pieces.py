@@ -124,6 +124,20 @@ def find_pen_strokes(ink, mask):
     return mask & beside & (ink > 0.15 * pen)
 
 
+def is_box(piece, pieces):
+    """Tell whether there are digits well inside a piece; a speck in a 0 leaves it a 0."""
+    margin = 0.05 * piece.height
+    inside = sum(
+        other.mass
+        for other in pieces
+        if piece.left + margin < other.left
+        and piece.top + margin < other.top
+        and other.right < piece.right - margin
+        and other.bottom < piece.bottom - margin
+    )
+    return inside > 0.1 * piece.mass
+
+
 def measure_pen(pieces, labels):
     """Measure the pen with which most of the ink in the pieces was written."""
     height = at_share_of_ink(0.5, pieces, lambda piece: piece.height)

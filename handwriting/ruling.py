@@ -1,10 +1,10 @@
-"""Step 5: take away ruled lines, squared paper, boxes and underlines."""
+"""Step 5: take away ruled lines, squared paper and underlines."""
 
 import cv2
 import numpy as np
 
 from handwriting.images import odd
-from handwriting.pieces import find_pieces
+from handwriting.pieces import find_pieces, is_box
 
 
 def remove_ruled_lines(mask, ink):
@@ -21,34 +21,12 @@ def remove_ruled_lines(mask, ink):
     mask = np.ascontiguousarray(remove_horizontal_lines(np.ascontiguousarray(mask.T)).T)
     pieces, labels = find_pieces(ink, mask)
     for piece in pieces:
-        own = piece.mask(labels)
-        window = mask[piece.top : piece.bottom, piece.left : piece.right]
-        if is_frame(piece, pieces):
-            window &= ~own
-        elif piece.width > 1.6 * piece.height:  # No digit is this wide.
+        # No digit is this wide. Of a box, no sides should be left to look like ones.
+        if piece.width > 1.6 * piece.height and not is_box(piece, pieces):
+            own = piece.mask(labels)
+            window = mask[piece.top : piece.bottom, piece.left : piece.right]
             window &= ~own | remove_horizontal_lines(own)
     return mask
-
-
-def is_frame(piece, pieces):
-    """Tell whether a piece is a dark edge of the picture, or a box with digits well inside it.
-
-    The outline of a dark edge is half on the edges of the picture, and is about twice as long as
-    its box is wide and high together; a digit that the edge cuts has less there. A speck in a 0
-    leaves it a 0.
-    """
-    if piece.edge_pixels > 0.6 * (piece.width + piece.height) and len(pieces) > 1:
-        return True
-    margin = 0.05 * piece.height
-    inside = sum(
-        other.mass
-        for other in pieces
-        if piece.left + margin < other.left
-        and piece.top + margin < other.top
-        and other.right < piece.right - margin
-        and other.bottom < piece.bottom - margin
-    )
-    return inside > 0.1 * piece.mass
 
 
 def remove_horizontal_lines(mask):
@@ -89,7 +67,7 @@ def find_lines(level, gap):
     height, width = level.shape
     bridged = cv2.dilate(level, np.ones((3, odd(gap)), np.uint8))
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(bridged)
-    for label in np.flatnonzero(boxes[:, cv2.CC_STAT_WIDTH] == width)[1:]:
+    for label in np.flatnonzero(boxes[:, cv2.CC_STAT_WIDTH] == width)[1:]:  # 0 is the background.
         top, tall = boxes[label, [cv2.CC_STAT_TOP, cv2.CC_STAT_HEIGHT]]
         rows, columns = np.nonzero(level[top : top + tall] & (labels[top : top + tall] == label))
         count = np.bincount(columns, minlength=width)
