@@ -4,11 +4,7 @@
     python tests/paper.py --round-trip 5000 --model mnist_cnn.keras mnist_ann.keras
     python tests/paper.py --scenes 50 --model mnist_cnn.keras mnist_ann.keras
 
-The first writes the README's sheet, two numbers made of test digits.
-The second saves validation digits as pictures in several forms, and counts those that are lost, of
-those that the network predicts correctly when it gets them directly.
-The third makes random scenes of each kind from validation digits, and prints the shares of which
-the whole number is read correctly, with their 95 % confidence intervals.
+The first writes the README's sheet, the others print its tables, from validation digits.
 """
 
 import argparse
@@ -22,8 +18,13 @@ import sys
 from functools import partial
 
 import cv2
+import keras
 import numpy as np
+import scipy.stats
 from PIL import Image
+
+sys.path.append(str(pathlib.Path(__file__).parent.parent))
+import handwriting
 
 BLACK, WHITE = (0, 0, 0), (1, 1, 1)
 
@@ -72,28 +73,30 @@ def as_jpeg(picture, quality=75):
 # The round trip: MNIST's digits as pictures.
 
 
-def enlarge(image, side=28, ink=BLACK, paper=WHITE, method=Image.Resampling.BICUBIC):
-    """Enlarge one digit as Pillow does, in two colours."""
-    picture = sheet(side, side, paper)
-    large = Image.fromarray(image).resize((side, side), method)
-    lay(picture, np.float32(large) / 255, colour=ink)
+def enlarge(image, side=28, method=Image.Resampling.BICUBIC):
+    """Enlarge one digit as Pillow does, black on white."""
+    return 255 - np.asarray(Image.fromarray(image).resize((side, side), method))
+
+
+def in_blue_on_yellow(image):
+    """Enlarge one digit in two colours."""
+    picture = sheet(280, 280, (0.98, 0.92, 0.51))
+    strength = (255 - enlarge(image, 280)) / np.float32(255)
+    lay(picture, strength, colour=(0.12, 0.2, 0.63))
     return as_bytes(picture)
 
 
-on_black = partial(enlarge, ink=WHITE, paper=BLACK)
-in_blue_on_yellow = partial(enlarge, ink=(0.12, 0.2, 0.63), paper=(0.98, 0.92, 0.51))
-AROUND = ((240, 270), (300, 410), (0, 0))
 FORMS = {
     "28 x 28, black on white": enlarge,
-    "28 x 28, white on black": on_black,
+    "28 x 28, white on black": lambda image: 255 - enlarge(image),
     "28 x 28, JPEG": lambda image: as_jpeg(enlarge(image)),
     "280 x 280, black on white": partial(enlarge, side=280),
-    "280 x 280, white on black": partial(on_black, side=280),
+    "280 x 280, white on black": lambda image: 255 - enlarge(image, 280),
     "1000 x 1000, JPEG": lambda image: as_jpeg(enlarge(image, 1000)),
     "100 x 100, in blocks": partial(enlarge, side=100, method=Image.Resampling.NEAREST),
-    "blue ink on yellow paper": partial(in_blue_on_yellow, side=280),
+    "blue ink on yellow paper": in_blue_on_yellow,
     "90 high on a sheet of 800 x 600": lambda image: np.pad(
-        enlarge(image, 90), AROUND, constant_values=255
+        enlarge(image, 90), ((240, 270), (300, 410)), constant_values=255
     ),
 }
 
@@ -123,9 +126,6 @@ def crumple(generator, page):
         away = (x - column) * np.float32(np.cos(angle)) + (y - row) * np.float32(np.sin(angle))
         fold = np.sign(away) * np.exp(-abs(away) / np.float32(reach * len(page)))
         page *= 1 + np.float32(generator.normal(0, 0.05)) * fold[..., np.newaxis]
-
-
-# The writing.
 
 
 def cut_out(ink, least):
@@ -201,9 +201,6 @@ def write(generator, scene, images):
     page = np.dstack([page, np.zeros(shape, np.float32)])
     lay(page, ink, left, top, [*colour, 1])
     return page, lines * count
-
-
-# The camera. First, where it is held.
 
 
 def aim(generator, scene, page):
@@ -353,20 +350,17 @@ class Scene:
     take: collections.abc.Callable = photograph
 
 
-ANY_SIDE, ONE, LARGE, MEDIUM = (200, 1400), (1, 1), (0.25, 0.75), (0.15, 0.35)
-one_digit = partial(Scene, side=ANY_SIDE, count=ONE, size=LARGE)
+one_digit = partial(Scene, side=(200, 1400), count=(1, 1), size=(0.25, 0.75))
 drawing = partial(one_digit, paper=(WHITE, WHITE), ink=(BLACK, (0.3, 0.3, 0.3)), grain=0)
 with_edges = partial(Scene, scale=(0.85, 1.25), askew=1)
-from_afar = partial(Scene, size=MEDIUM, scale=(0.6, 1), askew=2)
-PENCIL = ((0.35, 0.35, 0.35), (0.62, 0.62, 0.62))
+from_afar = partial(Scene, size=(0.15, 0.35), scale=(0.6, 1), askew=2)
 BOARD, CHALK = ((0.1, 0.12, 0.12), (0.14, 0.25, 0.18)), ((0.85, 0.8, 0.5), (1, 1, 0.9))
-LIGHT, DEEP = ((0.6, 0.6, 0.6), WHITE), (BLACK, (0.6, 0.6, 0.6))
 
 SCENES = {
     "drawing": drawing(side=(150, 1000), pen=(0.015, 0.22), take=screenshot),
     "tight crop": drawing(side=(1200, 1200), pen=(0.04, 0.14), take=crop),
-    "pencil": one_digit(ink=PENCIL, grain=0.3),
-    "colours": one_digit(paper=LIGHT, ink=DEEP),
+    "pencil": one_digit(ink=((0.35, 0.35, 0.35), (0.62, 0.62, 0.62)), grain=0.3),
+    "colours": one_digit(paper=((0.6, 0.6, 0.6), WHITE), ink=(BLACK, (0.6, 0.6, 0.6))),
     "shadow": one_digit(change=shade),
     "chalk": one_digit(paper=BOARD, ink=CHALK, grain=0.3),
     "sheet on a table": from_afar(),
@@ -381,7 +375,7 @@ SCENES = {
     "ruled": Scene(draw=rule),
     "squared": Scene(draw=partial(rule, squares=True), count=(1, 6), size=(0.1, 0.5)),
     "touching": Scene(touching=True),
-    "unequal sizes": Scene(size=MEDIUM, ratio=3, pen=(0.015, 0.03)),
+    "unequal sizes": Scene(size=(0.15, 0.35), ratio=3, pen=(0.015, 0.03)),
     "jumping": Scene(jump=0.45),
     "sloping": Scene(slope=0.3),
     "several lines": Scene(lines=(2, 3), count=(2, 5)),
@@ -410,20 +404,16 @@ def some_scenes(count, seed, images, labels):
     for kind, index in itertools.product(SCENES, range(count)):
         own_seed = [seed, index, *kind.encode()]
         chosen = np.random.default_rng(own_seed).choice(clear, 15)
-        digits = images[chosen], labels[chosen]
-        scenes[kind].append(partial(make_scene, SCENES[kind], own_seed, *digits))
+        make = partial(make_scene, SCENES[kind], own_seed, images[chosen], labels[chosen])
+        scenes[kind].append(make)
     return scenes
 
 
 def make_example(images, labels):
     """Make the README's sheet from test digits: two numbers on ruled paper, in a shadow."""
-    number = [int(digit) for digit in "2026112431415926"]
-    chosen = [np.flatnonzero(labels == digit)[i] for i, digit in enumerate(number)]
+    chosen = [np.flatnonzero(labels == int(n))[i] for i, n in enumerate("2026112431415926")]
     scene = Scene(draw=rule, count=(8, 8), lines=(2, 2), change=shade)
     return make_scene(scene, 23, images[chosen], labels[chosen])[0]
-
-
-# Reading them.
 
 
 def in_form(form, image, label):
@@ -433,8 +423,6 @@ def in_form(form, image, label):
 
 def find(make):
     """Make a picture and find its digits: `(number, images of digits)`."""
-    import handwriting  # The folder above this one is in the path by now.
-
     picture, number = make()
     return number, [digit.image for digit in handwriting.read_digits(picture)]
 
@@ -446,8 +434,6 @@ def predicted(model, images):
 
 def share(correct, total):
     """Write a share with its 95 % confidence interval."""
-    import scipy.stats
-
     low, high = scipy.stats.binomtest(correct, total).proportion_ci(method="wilson")
     return f"{correct / total:.1%} ({low:.0%} to {high:.0%})"
 
@@ -457,11 +443,8 @@ def lost(correct, total):
     return f"{total - correct} of {total}"
 
 
-def print_table(title, write_cell, kinds, models, counted=True, folder=None):
-    """Make pictures of several kinds, read them with each model, and print a row for each kind.
-
-    Not all pictures may be `counted` for each model. In `folder` go those that are not correct.
-    """
+def print_table(title, kinds, models, write_cell, counted=True):
+    """Read pictures of several kinds with each model, which may not count all of them."""
     print(f"| {title} |", " | ".join(models), "|")
     print("|---|" + "---:|" * len(models))
     sums = 0
@@ -469,12 +452,9 @@ def print_table(title, write_cell, kinds, models, counted=True, folder=None):
         for kind, jobs in kinds.items():
             numbers, found = zip(*executor.map(find, jobs), strict=True)
             read = [[predicted(model, images) for images in found] for model in models.values()]
-            total = np.broadcast_to(counted, np.shape(read))
-            wrong = total & (np.array(read) != numbers)
-            for i in np.flatnonzero(wrong.any(axis=0)) if folder else []:
-                path = f"{folder}/{kind} {i} {numbers[i]}.png"
-                Image.fromarray(jobs[i]()[0]).save(path)
-            counts = np.transpose([(total & ~wrong).sum(axis=1), total.sum(axis=1)])
+            correct = np.array(read) == numbers
+            total = np.broadcast_to(counted, correct.shape)
+            counts = np.transpose([(correct & total).sum(axis=1), total.sum(axis=1)])
             print(f"| {kind} |", " | ".join(write_cell(*row) for row in counts), "|", flush=True)
             sums += counts
     print("| all |", " | ".join(write_cell(*row) for row in sums), "|")
@@ -485,16 +465,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_number = partial(parser.add_argument, type=int, default=0)
     parser.add_argument("file", nargs="?", help="write the README's sheet to this .jpg or .png")
-    add_number("--round-trip", help="how many digits to try as pictures")
+    add_number("--round-trip", help="how many digits to save as pictures and read")
     add_number("--scenes", help="how many scenes of each kind to read")
     add_number("--seed", help="different ones for a different seed")
     parser.add_argument("--model", nargs="+", default=["mnist_cnn.keras"], help="networks to try")
-    parser.add_argument("--folder", help="where to keep the pictures that are not read correctly")
     options = parser.parse_args()
 
-    import keras
-
-    sys.path.append(str(pathlib.Path(__file__).parent.parent))
     (images, labels), test_digits = keras.datasets.mnist.load_data()
     images, labels = images[-5000:], labels[-5000:]
     try:
@@ -509,10 +485,10 @@ def main():
         digits = list(zip(images[chosen], labels[chosen], strict=True))
         direct = [[predicted(model, [i]) == str(n) for i, n in digits] for model in models.values()]
         forms = {form: [partial(in_form, form, *digit) for digit in digits] for form in FORMS}
-        print_table("form", lost, forms, models, np.array(direct), options.folder)
+        print_table("form", forms, models, lost, direct)
     if options.scenes:
         scenes = some_scenes(options.scenes, options.seed, images, labels)
-        print_table("scenes", share, scenes, models, folder=options.folder)
+        print_table("scenes", scenes, models, share)
 
 
 if __name__ == "__main__":
