@@ -11,7 +11,6 @@ each trick gains: on validation images, with the scripts as they are and with on
 
 import argparse
 import concurrent.futures
-import contextlib
 import importlib.metadata
 import io
 import multiprocessing
@@ -25,6 +24,7 @@ import time
 
 import cv2
 import numpy as np
+import scipy.stats
 
 ROOT = pathlib.Path(__file__).parent.parent
 CNN, ANN, EXAMPLE = "train_cnn.py", "train_ann.py", "Keras's mnist_convnet"
@@ -80,27 +80,15 @@ def flagged_ones(images):
     return np.clip(flagged, 0, 1)
 
 
-@contextlib.contextmanager
-def quiet_empty_folder():
-    """Change to a new folder, and print nothing."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        contextlib.chdir(folder),
-        contextlib.redirect_stdout(io.StringIO()),
-    ):
-        yield
-
-
-@quiet_empty_folder()
 def measure(name, seed, trick):
-    """Train once in this process; return accuracies in percent, and the seconds of an epoch.
+    """Train once in this folder; return accuracies in percent, and the seconds of an epoch.
 
     Where a trick is judged, the test images are the last 10,000 training images.
     """
     import keras
 
-    measured = {}
-    fit = keras.Sequential.fit
+    sys.stdout = io.StringIO()  # The process is its own.
+    measured, fit = {}, keras.Sequential.fit
 
     def timed_fit(*args, **kwargs):
         started = time.perf_counter()
@@ -116,8 +104,8 @@ def measure(name, seed, trick):
         sys.argv = [name, "--seed", str(seed)]
         if trick:
             (x, y), _ = keras.datasets.mnist.load_data()
-            test = {"x_test": x[-10_000:], "y_test": y[-10_000:]}
-            np.savez("data.npz", x_train=x[:-10_000], y_train=y[:-10_000], **test)
+            (x_train, x_test), (y_train, y_test) = (np.split(each, [-10_000]) for each in (x, y))
+            np.savez("data.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
             sys.argv += ["--data", "data.npz"]
         if trick in TRICKS:
             before, after = TRICKS[trick]
@@ -139,29 +127,29 @@ def measure(name, seed, trick):
 
 
 def measure_in_new_process(*job):
-    """Train once in a process of its own; measure how many seconds it takes in all, too."""
-    started = time.perf_counter()
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, context) as executor:
+    """Train once in a process and a folder of its own; measure the seconds in all, too."""
+    started, context = time.perf_counter(), multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        concurrent.futures.ProcessPoolExecutor(1, context, os.chdir, [folder]) as executor,
+    ):
         measured = executor.submit(measure, *job).result()
     return {**measured, "total": time.perf_counter() - started}
 
 
 def print_table(results):
     """Print the measurements in Markdown, with the 95 % margin of each mean."""
-    import scipy.stats
-
-    columns = ["network", "seeds", "accuracy, mean", "lowest", "s/epoch", "total s"]
-    columns += ["ones with a flag"] * ("flagged" in results[CNN][0])
-    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    columns = "network | seeds | accuracy, mean | lowest | s/epoch | total s"
+    columns += " | ones with a flag" * ("flagged" in results[CNN][0])
+    print(f"| {columns} |\n|{'---|' * len(columns.split('|'))}")
     for name, runs in results.items():
         accuracy = [run["accuracy"] for run in runs]
         margin = scipy.stats.t.ppf(0.975, len(runs) - 1) * scipy.stats.sem(accuracy)
         mean = {key: np.mean([run[key] for run in runs]) for key in runs[0]}
-        cells = f"{mean['accuracy']:.2f} ± {margin:.2f} %", f"{min(accuracy):.2f} %"
-        cells += f"{mean['epoch']:.1f}", f"{mean['total']:.0f}"
-        cells += (f"{mean['flagged']:.1f} %",) if "flagged" in mean else ()
-        print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+        row = f"{name} | {len(runs)} | {mean['accuracy']:.2f} ± {margin:.2f} % | "
+        row += f"{min(accuracy):.2f} % | {mean['epoch']:.1f} | {mean['total']:.0f}"
+        row += f" | {mean['flagged']:.1f} %" if "flagged" in mean else ""
+        print(f"| {row} |")
 
 
 def main():
@@ -182,21 +170,19 @@ def main():
     for seed in range(arguments.seeds):
         for title, (name, trick) in jobs.items():
             if name != EXAMPLE or seed < EXAMPLE_SEEDS:
-                run = measure_in_new_process(name, seed, trick)
-                results[title].append(run)
-                print(f"seed {seed}, {title}: {run}", file=sys.stderr)
+                results[title].append(measure_in_new_process(name, seed, trick))
+                print(f"seed {seed}, {title}: {results[title][-1]}", file=sys.stderr)
     print_table(results)
     packages = ("tensorflow", "keras", "numpy")
-    versions = f"Python {platform.python_version()}, " + ", ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in packages
-    )
-    print(f"\n{os.cpu_count()} cores, {platform.platform()}, {versions}")
-    if arguments.against_keras_example:
-        totals = {
-            n: sum(run["total"] for run in runs[:EXAMPLE_SEEDS]) for n, runs in results.items()
-        }
-        for name in (CNN, ANN):
-            print(f"{name} takes {totals[name] / totals[EXAMPLE]:.2f} of the example's time.")
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
+    print(f"\n{os.cpu_count()} cores, {platform.platform()}", end=", ")
+    print(f"Python {platform.python_version()}, {', '.join(versions)}")
+    seconds = {
+        name: [run["total"] for run in runs[:EXAMPLE_SEEDS]] for name, runs in results.items()
+    }
+    for name in (CNN, ANN) if EXAMPLE in results else ():
+        ratio = sum(seconds[name]) / sum(seconds[EXAMPLE])
+        print(f"{name} takes {ratio:.2f} of the example's time.")
 
 
 if __name__ == "__main__":
