@@ -12,7 +12,7 @@ The last form is for a notebook.
 """
 
 # What takes long to import is imported where it is used, so that help and a wrong command line need
-# not wait for TensorFlow.
+# not wait for TensorFlow. Ctrl-C ends it in one line even while these load.
 import sys
 
 try:
@@ -92,8 +92,8 @@ def load_test_images(path):
         with np.load(path) as file:
             images, labels = file["x_test"], file["y_test"]
         fits = images.dtype == np.uint8 and images.shape == (*labels.shape, 28, 28)
-        if not fits or not {*labels} <= {*range(10)}:
-            raise ValueError("it needs uint8 images (n, 28, 28) and n labels from 0 to 9")
+        if not fits or not len(images) or not {*labels} <= {*range(10)}:
+            raise ValueError("it needs uint8 images (n, 28, 28) and n labels from 0 to 9, n > 0")
         return images, labels
     except Exception as error:  # NumPy and Keras raise a dozen kinds.
         name = path or "MNIST (see README.md, Without an internet connection)"
@@ -188,7 +188,7 @@ def explain_first_digit(options, model, readings):
 
     reading = next((reading for reading in readings if reading.digits), None)
     if reading is None:
-        raise ValueError("There is no digit to explain.")
+        raise ValueError("There is no mistake to explain.")
     say(f"{reading.path}: {reading.digits[0]}")
     save_figures(options, "Explanation", [explain.layer_figure(model, reading.digits[0])])
 
@@ -251,7 +251,7 @@ def parse_arguments(arguments=None):
     add("--draw", action="store_true", help="draw digits with the mouse, and have them read")
     add("--explain", action="store_true", help="show what each layer makes of one digit")
     add("--data", type=pathlib.Path, help="test images of this .npz file instead of MNIST's")
-    add("--output", type=pathlib.Path, help="where the figure goes (default: predictions.png)")
+    add("--output", type=pathlib.Path, help="where the figure goes (default: see README)")
     add("--csv", type=pathlib.Path, help="also write a table of the digits shown")
     add("--no-show", action="store_true", help="do not open a window")
     options = parser.parse_intermixed_args(arguments)

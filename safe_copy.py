@@ -3,7 +3,7 @@
     python safe_copy.py WHOLE.weights.h5 COPY.weights.h5
 
 `safe_load.py` runs this in a process of its own, since HDF5's library can hang or crash on a
-hostile file. It prints why a package does not start; where the file is damaged, it just fails.
+hostile file. It prints why a package cannot be imported; where the file is damaged, it just fails.
 """
 
 import os

@@ -41,7 +41,7 @@ def open_window(predict, output):
             "There is no window to draw in, which takes a desktop computer and tkinter or PySide6 "
             "(.venv/bin/pip install PySide6-Essentials): use the cell to draw in of colab.ipynb."
         )
-    for count in (1, 2):  # Keras is slow at its first image, and at its first several.
+    for count in (1, 2):  # The first call with one image is slow, and with several.
         predict([handwriting.Digit(np.zeros((28, 28), np.uint8)) for _ in range(count)])
     signal.signal(signal.SIGINT, interrupt)
     Window(predict, output)

@@ -6,8 +6,9 @@ out):
 1. `picture`: find the picture files that a user means, open any of them, and turn it upright.
 2. `page`: find the page in the picture.
 3. `ink`: measure how much ink is on each pixel of the page.
-4. `pieces`: find connected pieces of ink, and keep what this page's pen left.
-5. `ruling`: before that, take away ruled lines, squared paper and underlines.
+4. `pieces`: find connected pieces of ink, which tell what this page's pen is like.
+5. `ruling`: take away ruled lines, squared paper and underlines, so that `pieces` keeps only what
+   the pen left.
 6. `digits`: join pieces that belong to one digit, drop what is not a digit, and find the lines.
 7. `mnist_form`: make each digit look as MNIST's authors made theirs, 28 x 28 pixels.
 
@@ -101,7 +102,7 @@ def read_digits(picture):
 
 
 def find_page_and_digits(picture):
-    """Tell the whole story of a picture: `(digits, outline)`, the latter as in `Reading`."""
+    """Run all the steps on a picture: `(digits, outline)`, the latter as in `Reading`."""
     page, corner, scale, outline = find_page(picture)
     ink = measure_ink(page)
     smooth, faint = separate_from_grain(ink)

@@ -19,7 +19,7 @@ def find_digits(ink, mask):
         pixel belongs to.
     """
     pieces, labels = find_pieces(ink, mask)
-    # The outline of a dark edge is half on the edges of the picture, and is about twice as long as
+    # The outline of a dark edge is half on the edges of the page, and is about twice as long as
     # its box is wide and high together; a digit that the edge cuts has less there.
     inner = [piece for piece in pieces if piece.edge_pixels < 0.6 * (piece.width + piece.height)]
     pieces = [piece for piece in inner or pieces if not is_box(piece, pieces)]
@@ -47,8 +47,9 @@ def join_pieces(pieces, labels, pen):
 def belong_together(piece, host, labels, pen):
     """Tell whether two pieces are parts of one digit.
 
-    They are where one is above the other, and near; or beside the other, and almost touching, if
-    one hangs above the line, as the corner of an open 4 does.
+    One above the other, they need only be near, unless both together are higher than the page's
+    digits; then they must almost touch. So must they side by side, where one must also hang above
+    the line, as the corner of an open 4 does.
     """
     together = piece.joined(host)
     below = together.height - piece.height - host.height  # Negative where they are side by side.
@@ -77,18 +78,18 @@ def distance_between(piece, other, labels):
 def keep_digits(pieces, labels, pen):
     """Drop what is not a digit of this page: too small, too thick, or another thing's edge.
 
-    A small digit may stand beside large ones; a speck is less high than five strokes are wide.
+    A small digit may stand beside large ones; a speck is lower than five stroke widths.
     What a photo shows along its edges may be a shadow, the end of the paper or a finger; a digit
     that the edge cuts is about as high as the others.
     """
     smallest = min(0.4 * pen.height, 5 * pen.stroke)
     large = [piece for piece in pieces if piece.height > smallest]
-    is_alone = all(piece.edge_pixels for piece in large)
+    all_at_edges = all(piece.edge_pixels for piece in large)
     return [
         piece
         for piece in large
         if stroke_width(piece.mask(labels)) < 1.6 * pen.stroke
-        and (is_alone or not piece.edge_pixels or 0.75 < piece.height / pen.height < 1.6)
+        and (all_at_edges or not piece.edge_pixels or 0.75 < piece.height / pen.height < 1.6)
     ]
 
 

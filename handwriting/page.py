@@ -17,7 +17,7 @@ MIN_INK = 0.002  # Of the area of the page: at least a stroke.
 MIN_SOLIDITY = 0.75  # A page fills more of its convex hull; a table around it does not.
 MAX_HUE_DIFFERENCE = 0.04  # Between parts of a page, in the shares of red, green and blue.
 MIN_SHADOW, MIN_LIT = 0.35, 0.8  # How bright a part of the page is, in a shadow and elsewhere.
-MIN_THICKNESS = 0.08  # Of the shorter side: no stroke is as thick as a table, or a finger.
+MIN_DEPTH = 0.08  # Of the shorter side: how far a table or a finger reaches from the page.
 
 
 def find_page(picture):
@@ -118,7 +118,7 @@ def find_surroundings(picture, paper):
     other = 1 - closed[STEP_WIDTH:-STEP_WIDTH, STEP_WIDTH:-STEP_WIDTH]
     labels, _ = regions(other)
     edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    thick = distance_to_zero(other) > MIN_THICKNESS * min(other.shape)
+    thick = distance_to_zero(other) > MIN_DEPTH * min(other.shape)
     around = np.isin(labels, np.intersect1d(edges, labels[thick]))
     # The largest region of what is left is the page.
     labels, area = regions(~around)

@@ -86,7 +86,7 @@ def files_in(name, report):
 
 
 def read_labels(path):
-    """Return the texts in the file of a figure that this project wrote; of others, none."""
+    """Return the texts in the file of a figure that this project wrote, else none."""
     if not os.path.isfile(path):
         return {}
     try:
@@ -98,7 +98,7 @@ def read_labels(path):
 
 
 class TimedFile(io.BufferedReader):
-    """A file that raises `TimeoutError` when its decoder comes back for more after ten seconds.
+    """A file that raises `TimeoutError` when its decoder wants more after ten seconds of work.
 
     A small file can keep a decoder busy for hours, with a thousand passes over the same pixels.
     """

@@ -32,7 +32,7 @@ class Piece:
         labels: list of its numbers in the array of labels.
         mass: the sum of its ink.
         peak: the ink in the middle of its strokes, from 0 to 255.
-        edge_pixels: how many of its pixels lie on the edges of the picture.
+        edge_pixels: how many of its pixels lie on the edges of the page.
     """
 
     left: int
@@ -160,7 +160,7 @@ def at_share_of_ink(share, pieces, measure):
 
 
 def free_pieces(pieces):
-    """Leave out what touches the picture's edges, and may not be the pen's, if there is more."""
+    """Leave out what touches the page's edges, and may not be the pen's, if there is more."""
     free = [piece for piece in pieces if not piece.edge_pixels]
     enough = sum(piece.mass for piece in free) > 0.1 * sum(piece.mass for piece in pieces)
     return free if enough else pieces

@@ -25,7 +25,7 @@ class Digit:
         line: the line of writing that it stands on, 0 for the first.
         original: the class that it really is, 0 to 9, or `None` where that is not known.
         probabilities: floats of shape `(10,)`, one for each class, as a network predicts them;
-            `None` until one was asked. The properties need them.
+            `None` before that; the properties need them.
     """
 
     image: np.ndarray

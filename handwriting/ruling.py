@@ -8,7 +8,7 @@ from handwriting.pieces import find_pieces, is_box
 
 
 def remove_ruled_lines(mask, ink):
-    """Take away lines from edge to edge, both ways, and lines under several digits.
+    """Take away lines from edge to edge, both ways, and underlines that touch the digits.
 
     Args:
         mask: uint8 array of shape `(height, width)`, 1 where there may be ink, 0 elsewhere.
@@ -21,7 +21,7 @@ def remove_ruled_lines(mask, ink):
     mask = np.ascontiguousarray(remove_horizontal_lines(np.ascontiguousarray(mask.T)).T)
     pieces, labels = find_pieces(ink, mask)
     for piece in pieces:
-        # No digit is this wide. Of a box, no sides should be left to look like ones.
+        # No digit is this wide. Without its top and bottom, a box would leave sides like ones.
         if piece.width > 1.6 * piece.height and not is_box(piece, pieces):
             own = piece.mask(labels)
             window = mask[piece.top : piece.bottom, piece.left : piece.right]
@@ -44,7 +44,7 @@ def remove_horizontal_lines(mask):
     crossing = cv2.morphologyEx(mask, cv2.MORPH_OPEN, crossing)
     around = np.arange(-round(thickness / 2) - 1, round(thickness / 2) + 2)[:, np.newaxis]
     columns = np.arange(width)
-    for gap in (width / 6, width):  # With wide gaps at once, neighbours would be one line.
+    for gap in (width / 6, width):  # Starting with wide gaps would merge neighbouring lines.
         for line in find_lines(level & mask & ~crossing, gap):
             if mask[line, columns].mean() > 0.9:
                 rows = np.clip(line + around, 0, height - 1)
@@ -67,7 +67,7 @@ def find_lines(level, gap):
     height, width = level.shape
     bridged = cv2.dilate(level, np.ones((3, odd(gap)), np.uint8))
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(bridged)
-    for label in np.flatnonzero(boxes[:, cv2.CC_STAT_WIDTH] == width)[1:]:  # 0 is the background.
+    for label in 1 + np.flatnonzero(boxes[1:, cv2.CC_STAT_WIDTH] == width):
         top, tall = boxes[label, [cv2.CC_STAT_TOP, cv2.CC_STAT_HEIGHT]]
         rows, columns = np.nonzero(level[top : top + tall] & (labels[top : top + tall] == label))
         count = np.bincount(columns, minlength=width)
