@@ -39,13 +39,8 @@ def operations(image):
 
 def nested(image):
     augment = keras.Sequential([layers.RandomRotation(0.1), layers.RandomZoom(0.1, seed=3)])
-    inner = functional(lambda x: layers.MaxPooling2D(4)(layers.Conv2D(3, 3)(x)))
-    return end()(layers.Flatten()(inner(augment(image))))
-
-
-def nested_twice(image):
-    inner = functional(lambda x: layers.Conv2D(1, 3, padding="same", activation="relu")(x))
-    return end()(layers.Flatten()(inner(inner(image))))
+    inner = functional(layers.Conv2D(1, 3, padding="same", activation="relu"))
+    return end()(layers.Flatten()(inner(inner(augment(image)))))
 
 
 def attention(image):
@@ -66,12 +61,6 @@ NETWORKS = {
         layers.Dropout(0.5),
         layers.Flatten(),
         layers.Dense(9, "relu", kernel_constraint="max_norm"),
-        end(),
-    ),
-    "global average pooling": lambda: sequential(
-        layers.Conv2D(8, 3, activation=keras.ops.relu),
-        layers.AveragePooling2D(2),
-        layers.GlobalAveragePooling2D(),
         end(),
     ),
     "activations": lambda: sequential(
@@ -95,18 +84,6 @@ NETWORKS = {
         layers.Flatten(),
         end(),
     ),
-    "convolutions": lambda: sequential(
-        layers.Reshape((4, 7, 28, 1)),
-        layers.ConvLSTM2D(2, 3),
-        layers.SeparableConv2D(4, 3),
-        layers.DepthwiseConv2D(3, dilation_rate=(1, 2)),
-        layers.Conv2DTranspose(4, 3, 2),
-        layers.GroupNormalization(2),
-        layers.SpatialDropout2D(0.2),
-        layers.GlobalMaxPooling2D(),
-        layers.UnitNormalization(),
-        end(),
-    ),
     "rows": lambda: sequential(
         layers.Normalization(mean=[0.1] * 28, variance=[0.3] * 28),
         layers.Bidirectional(layers.LSTM(6, return_sequences=True, dropout=0.1)),
@@ -118,7 +95,8 @@ NETWORKS = {
         shape=(28, 28),
     ),
     "mixed precision": lambda: sequential(
-        layers.Conv2D(4, 5, 3, dtype="mixed_bfloat16"),
+        layers.Conv2D(4, 5, 3, activation=keras.ops.relu, dtype="mixed_bfloat16"),
+        layers.AveragePooling2D(2, dtype="mixed_bfloat16"),
         layers.Flatten(),
         layers.Dense(8, dtype="bfloat16"),
         end(),
@@ -126,6 +104,5 @@ NETWORKS = {
     "residual": lambda: functional(residual),
     "operations": lambda: functional(operations),
     "nested": lambda: functional(nested),
-    "nested, called twice": lambda: functional(nested_twice),
     "attention": lambda: functional(attention, (28, 28)),
 }

@@ -87,12 +87,10 @@ def test_a_dense_network_shows_every_layer_and_the_weights_beside_the_activation
 
 ROWS = {
     "dropout and batch normalisation": ["6 filters", *4 * ["6 maps"], "9 activations"],
-    "global average pooling": ["8 filters", "8 maps", "8 maps", "8 activations"],
     "residual": ["4 filters", *7 * ["4 maps"], "8 maps", "8 activations"],
-    "nested": ["3 filters", "3 maps", "3 maps"],
-    "nested, called twice": [*2 * ["1 filter", "1 map"], "weights of 10 neurons"],
+    "nested": [*2 * ["1 filter", "1 map"], "weights of 10 neurons"],
     "rows": [*5 * ["1 map"], "4 activations"],
-    "mixed precision": ["4 filters", "4 maps", "8 activations"],
+    "mixed precision": ["4 filters", "4 maps", "4 maps", "8 activations"],
 }
 
 
