@@ -1,7 +1,6 @@
 """What each layer makes of a digit."""
 
 import keras
-import matplotlib.colors
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -9,10 +8,9 @@ import sample_digits
 from conftest import texts_of
 from keras import layers
 from learners_networks import NETWORKS, sequential
-from test_plots import digit
+from test_plots import BLUE, ORANGE, digit
 
 import explain
-import plots
 
 IMAGE = sample_digits.load_data()[0][0][0]
 INPUT = np.float32(IMAGE) / 255
@@ -39,8 +37,7 @@ def pictures(axis):
 
 def bars(axis):
     values = np.array([segment[1, 1] for segment in axis.collections[0].get_segments()])
-    blue, orange = map(matplotlib.colors.to_rgba, (plots.BLUE, plots.ORANGE))
-    expected = np.where(values[:, None] < 0, orange, blue)
+    expected = np.where(values[:, None] < 0, ORANGE, BLUE)
     np.testing.assert_array_equal(axis.collections[0].get_colors(), expected)
     return values
 

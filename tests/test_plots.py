@@ -12,6 +12,7 @@ import handwriting
 import plots
 
 (IMAGES, LABELS), _ = sample_digits.load_data()
+BLUE, ORANGE = map(matplotlib.colors.to_rgba, (plots.BLUE, plots.ORANGE))
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +41,9 @@ def reading(lines, path="a.png", side=40):
 
 
 def frames_of(figure):
-    """The frames around digits with their colours, those of a picture before those of digits."""
-    colours = {matplotlib.colors.to_rgba(colour): colour for colour in (plots.BLUE, plots.ORANGE)}
-    frames = [
-        (colours.get(patch.get_edgecolor()), patch) for patch in figure.findobj(plt.Rectangle)
-    ]
-    return [(colour, frame) for colour, frame in frames if colour and not frame.get_fill()]
+    """The frames around digits, those of a picture before those of the digits in it."""
+    frames = [frame for frame in figure.findobj(plt.Rectangle) if not frame.get_fill()]
+    return [frame for frame in frames if frame.get_edgecolor() in (BLUE, ORANGE)]
 
 
 @pytest.mark.parametrize("count", [1, 3, 250])
@@ -59,9 +57,14 @@ def test_each_test_digit_has_its_original_its_prediction_and_its_confidence(coun
     assert texts.count("99.9% sure") == count
     assert len(pages) == 1 + count // 100
     for page in pages:
-        places = [frame.get_center().round(3) for _, frame in frames_of(page)]
+        places = [frame.get_center().round(3) for frame in frames_of(page)]
         columns, rows = map(set, zip(*places, strict=True))
         assert len(places) == len(rows) * len(columns), "no place in the grid is empty"
+
+
+def test_where_there_are_no_mistakes_the_page_says_so():
+    (page,) = plots.prediction_pages([], "No mistakes")
+    assert texts_of(page) == ["No mistakes"]
 
 
 def test_wrong_and_unsure_digits_are_marked_by_more_than_colour():
@@ -72,9 +75,8 @@ def test_wrong_and_unsure_digits_are_marked_by_more_than_colour():
         titles = [text for text in texts_of(figure) if "Original" in text]
         ends = ["1\nPredicted 1", "1\nPredicted 1 ?", "7\nPredicted 1 ✗"]
         assert titles == [f"Original {end}" for end in ends]
-        colours, frames = zip(*frames_of(figure), strict=True)
-        assert colours == times * (plots.BLUE, plots.ORANGE, plots.ORANGE)
-        assert [frame.get_linestyle() for frame in frames] == times * ["-", "--", "--"]
+        marks = [(frame.get_edgecolor(), frame.get_linestyle()) for frame in frames_of(figure)]
+        assert marks == times * [(BLUE, "-"), *2 * [(ORANGE, "--")]]
     assert {"1", "1?", "1✗"} < set(texts_of(page))
     assert digit(1, 0.9).mark == "", "a digit of unknown class is not wrong"
 
@@ -87,9 +89,7 @@ def test_neither_the_lines_of_a_box_nor_its_label_lie_on_the_ink(side):
     plots.draw_picture(axis, picture)
     axis.figure.canvas.draw()
     points = 72 / axis.figure.dpi
-    for each, (_, frame), label in zip(
-        picture.digits, frames_of(axis.figure), axis.texts, strict=True
-    ):
+    for each, frame, label in zip(picture.digits, frames_of(axis.figure), axis.texts, strict=True):
         box, line = frame.get_window_extent(), frame.get_linewidth() / points / 2
         ink = axis.transData.transform([(each.left, each.top + side), (each.left + side, each.top)])
         inner = np.array([box.min + line, box.max - line])
@@ -105,7 +105,7 @@ def test_each_picture_has_its_name_its_number_and_a_row_of_digits_for_each_line(
     assert "12 3" in texts
     assert any(text.startswith("…") and text.endswith("cost_$x$_??.png") for text in texts)
     assert texts[texts.index("empty.png") + 1] == "no digit was found"
-    below = [frame.xy for _, frame in frames_of(page)][3:]
+    below = [frame.xy for frame in frames_of(page)][3:]
     assert below[0][1] == below[1][1] < below[2][1]
     assert below[0][0] == below[2][0] < below[1][0]
     photo = page.axes[0].images[0]
