@@ -75,14 +75,6 @@ def train_here(script, folder, *arguments):
             plt.close("all")
 
 
-@pytest.fixture
-def untrained(monkeypatch):
-    """Leave out the training where only what comes before or after it is tested."""
-    metrics = ("loss", "accuracy", "val_loss", "val_accuracy")
-    history = types.SimpleNamespace(epoch=[0], history={name: [0.5] for name in metrics})
-    monkeypatch.setattr(keras.Sequential, "fit", lambda *args, **kwargs: history)
-
-
 @contextlib.contextmanager
 def full_disk():
     """Let no file grow beyond 8 KiB, so that writing fails as it does on a full disk."""

@@ -39,34 +39,25 @@ def test_ctrl_c_while_packages_are_imported(run, tmp_path, sample_npz, trained_c
     assert (process.returncode, process.stderr) == (130, "Interrupted.\n")
 
 
-@pytest.fixture
-def silent_network(monkeypatch):
-    """Lead the download of MNIST, which is not in the cache now, to a proxy that never answers."""
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+def test_without_a_network_there_is_one_sentence(predict_here, tmp_path, trained_cnn, monkeypatch):
     load_data = functools.partial(keras.datasets.mnist.load_data, "not-in-the-cache.npz")
     monkeypatch.setattr(keras.datasets.mnist, "load_data", load_data)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     # The scripts wait for ten seconds; so that the test does not, a second passes in a tenth.
     set_timeout = socket.setdefaulttimeout
     monkeypatch.setattr(
         socket, "setdefaulttimeout", lambda seconds: set_timeout(seconds and seconds / 10)
     )
-    with socket.create_server(("127.0.0.1", 0)) as proxy:
-        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
-        yield
-    set_timeout(None)
-
-
-def test_without_a_network_there_is_one_sentence(
-    silent_network, predict_here, tmp_path, trained_cnn
-):
     reason = r"MNIST \(see README.md, Without an internet connection\): .*(fetch failure|timed out)"
-    for script in SCRIPTS.values():
-        with pytest.raises(SystemExit) as stop:
-            train_here(script, tmp_path)
-        assert re.match(f"Cannot train on {reason}", stop.value.code)
-        assert socket.getdefaulttimeout() is None, "the notebook's own connections are not bounded"
-    process = predict_here("--model", trained_cnn.model_path)
+    with socket.create_server(("127.0.0.1", 0)) as proxy:  # It never answers.
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        for script in SCRIPTS.values():
+            with pytest.raises(SystemExit) as stop:
+                train_here(script, tmp_path)
+            assert re.match(f"Cannot train on {reason}", stop.value.code)
+            assert socket.getdefaulttimeout() is None, "a notebook's own connections have no limit"
+        process = predict_here("--model", trained_cnn.model_path)
     assert process.returncode == 1
     assert re.fullmatch(f"Cannot load {reason}.*\n", process.stderr)
     assert not list(tmp_path.iterdir())

@@ -19,25 +19,19 @@ from conftest import ENVIRONMENT, SCRIPTS, full_disk, probabilities_by_keras, tr
 SHORT = ["--epochs", 1, "--batch-size", 64]
 
 
-def test_the_last_lines_are_the_accuracy_of_the_saved_model_and_its_name(trained, sample_npz):
+def test_says_how_good_the_saved_model_is_and_draws_the_learning_curves(trained, sample_npz):
+    for text in ("Total params: ", "Epoch 4/4", "val_accuracy"):
+        assert text in trained.stdout
     accuracy, saved = trained.stdout.splitlines()[-2:]
     assert saved == f"Saved mnist_{trained.kind}.keras"
     with np.load(sample_npz) as arrays:
         predicted = probabilities_by_keras(trained.model_path, arrays["x_test"]).argmax(axis=1)
         correct = (predicted == arrays["y_test"]).tolist()
-    share = sum(correct) / 360
-    assert accuracy.startswith(f"Test accuracy: {share:.2%} ± ")
-    assert accuracy.endswith(f"% ({sum(correct)} of 360)")
-    assert share > 0.85, "a short training is enough to learn most of it"
-    # The share that a network predicts correctly is normal about the true one.
-    spread = statistics.NormalDist(share, statistics.pstdev(correct) / 360**0.5)
-    margin = float(re.search(r"± ([\d.]+)%", accuracy)[1])
-    assert margin == pytest.approx(100 * (spread.inv_cdf(0.975) - share), abs=0.006)
-
-
-def test_summary_and_progress_are_shown_and_the_curves_saved(trained):
-    for text in ("Total params: ", "Epoch 4/4", "val_accuracy"):
-        assert text in trained.stdout
+    says = re.fullmatch(r"Test accuracy: (.*)% ± (.*)% \((\d+) of 360\)", accuracy)
+    share, margin, count = map(float, says.groups())
+    assert count == sum(correct) > 300, "a short training is enough to learn most of it"
+    assert share == pytest.approx(100 * count / 360, abs=0.006)
+    assert margin == pytest.approx(196 * statistics.pstdev(correct) / 360**0.5, abs=0.006)
     stem = f"mnist_{trained.kind}"
     names = {path.name for path in trained.folder.iterdir()}
     assert names == {f"{stem}.keras", f"{stem}.png", f"train_{trained.kind}.py"}
@@ -55,10 +49,8 @@ def left(request, sample_npz, tmp_path_factory):
 
 
 def test_results_are_left_to_play_with_and_the_last_twelfth_validates(left):
-    names = left.names
+    names, count = left.names, len(left.names["y_val"])
     assert len(names["history"].history["val_loss"]) == 1
-    assert names["model"].count_params() > 0
-    count = len(names["y_val"])
     assert count == pytest.approx(len(left.y_train) / 12, abs=1)
     np.testing.assert_array_equal(names["y_test"], left.y_test)
     np.testing.assert_array_equal(names["y_val"], left.y_train[-count:])
@@ -140,7 +132,6 @@ def test_what_cannot_be_read_or_written_is_found_out_first(kind, tmp_path, sampl
     for name, bad in {
         "objects": {"y_test": np.array([{}] * 60)},
         "float images": {"x_train": images / 255},
-        "flat images": {"x_test": images.reshape(60, 784)},
         "one image": {"x_train": images[:1], "y_train": labels[:1]},
         "fewer labels": {"y_train": labels[:59]},
         "a label 10": {"y_test": labels + 10},
@@ -162,29 +153,26 @@ def killed(path, target):
 
 
 @pytest.mark.parametrize("kind", SCRIPTS)
-def test_the_earlier_model_survives_each_way_to_fail(
-    kind, tmp_path, sample_npz, untrained, monkeypatch
-):
+def test_the_earlier_model_survives_each_way_to_fail(kind, tmp_path, sample_npz, monkeypatch):
     output = tmp_path / f"mnist_{kind}.keras"
     output.write_bytes(b"earlier")
+    data = "--data", sample_npz
+    check_stops(kind, tmp_path, *data, "--learning-rate", 1e38, says="Training diverged")
+    # What comes after the training is the same without it.
+    history = dict.fromkeys(("loss", "accuracy", "val_accuracy"), [0.5])
+    fit = types.SimpleNamespace(history=history)
+    monkeypatch.setattr(keras.Sequential, "fit", lambda *args, **options: fit)
     with full_disk():
-        check_stops(kind, tmp_path, "--data", sample_npz, says=f"Cannot save {output.name} or")
+        check_stops(kind, tmp_path, *data, says=f"Cannot save {output.name} or")
     with monkeypatch.context() as patch:
         patch.setattr(pathlib.Path, "replace", killed)
         with pytest.raises(GeneratorExit):
-            train_here(SCRIPTS[kind], tmp_path, "--data", sample_npz)
+            train_here(SCRIPTS[kind], tmp_path, *data)
     assert output.read_bytes() == b"earlier"
-    train_here(SCRIPTS[kind], tmp_path, "--data", sample_npz)
+    train_here(SCRIPTS[kind], tmp_path, *data)
     keras.saving.load_model(output, compile=False)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {output.name, f"mnist_{kind}.png"}, "what the killed run left is gone, too"
-
-
-def test_a_diverging_training_saves_nothing(tmp_path, sample_npz):
-    (tmp_path / "mnist_cnn.keras").write_bytes(b"earlier")
-    arguments = ["--data", sample_npz, "--learning-rate", 1e38]
-    check_stops("cnn", tmp_path, *arguments, says="Training diverged")
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
@@ -205,13 +193,10 @@ def test_ctrl_c_is_one_line_and_status_130_from_the_imports_on(moment, tmp_path,
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]
 
 
-def test_a_console_without_a_plus_minus_sign_gets_the_model(run, sample_npz):
-    arguments = ["--data", sample_npz, "--output", "a.keras", *SHORT]
-    process = run("train_cnn.py", *arguments, PYTHONIOENCODING="ascii")
+def test_a_console_without_a_plus_minus_sign_shows_a_question_mark(run, sample_npz):
+    process = run("train_cnn.py", "--data", sample_npz, *SHORT, PYTHONIOENCODING="ascii")
     assert process.returncode == 0, process.stderr
-    accuracy, saved = process.stdout.splitlines()[-2:]
-    assert re.fullmatch(r"Test accuracy: [\d.]+% \? [\d.]+% \(\d+ of 360\)", accuracy)
-    assert saved == "Saved a.keras"
+    assert re.search(r"\d% \? [\d.]+% .*\nSaved mnist_cnn.keras\n$", process.stdout)
 
 
 @pytest.mark.long
