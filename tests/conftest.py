@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import sample_digits
+from matplotlib.axis import Tick
 
 import predict
 
@@ -40,6 +41,12 @@ def run_script(script, *arguments, folder, **environment):
         encoding="utf-8",
         timeout=600,
     )
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
 
 
 @pytest.fixture
@@ -72,7 +79,6 @@ def train_here(script, folder, *arguments):
             return runpy.run_path(str(script), run_name="__main__")
         finally:
             signal.signal(signal.SIGINT, handler)  # As a notebook's kernel does after each cell.
-            plt.close("all")
 
 
 @contextlib.contextmanager
@@ -113,9 +119,7 @@ def probabilities_by_keras(model_path, images):
 def texts_of(figure):
     """What a figure says, after a check that no text overlaps another or leaves the figure."""
     figure.canvas.draw()
-    ticks = {
-        tick for axis in figure.axes for tick in axis.get_xticklabels() + axis.get_yticklabels()
-    }
+    ticks = [text for tick in figure.findobj(Tick) for text in tick.findobj(plt.Text)]
     texts = [text for text in figure.findobj(plt.Text) if text.get_text() and text.get_visible()]
     texts = [text for text in texts if text not in ticks]
     boxes = [text.get_window_extent() for text in texts]
@@ -163,7 +167,7 @@ def trained(request, both_trained):
 
 @pytest.fixture(scope="session")
 def trained_cnn(both_trained):
-    """One network after a short training, where it does not matter which."""
+    """One of them, where it does not matter which."""
     return both_trained["cnn"]
 
 

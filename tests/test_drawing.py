@@ -104,8 +104,7 @@ def test_digits_cut_by_the_edge_of_the_paper_are_read():
 @pytest.fixture
 def window(tmp_path):
     """The window without a screen."""
-    yield Window(recognise, tmp_path / "drawing.png")
-    plt.close("all")
+    return Window(recognise, tmp_path / "drawing.png")
 
 
 @pytest.mark.parametrize("size", [(12, 6.5), (16, 9), (9, 9)])

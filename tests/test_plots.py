@@ -15,12 +15,6 @@ import plots
 BLUE, ORANGE = map(matplotlib.colors.to_rgba, (plots.BLUE, plots.ORANGE))
 
 
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
-
-
 def digit(predicted, confidence=0.9, original=None, image=IMAGES[0], **place):
     probabilities = np.full(10, (1 - confidence) / 9)
     probabilities[predicted] = confidence
