@@ -34,17 +34,14 @@ def execute(folder, *sources):
 
 
 def summary(source, outputs):
-    """Sort the outputs of a cell by their kinds."""
-    texts = {"stdout": "", "stderr": ""}
+    """What a cell prints, the errors that it ends with, and how many pictures it shows."""
+    printed = {"stdout": "", "stderr": ""}
     for output in outputs:
         if output["output_type"] == "stream":
-            texts[output["name"]] += output["text"]
-    return types.SimpleNamespace(
-        source=source,
-        **texts,
-        error="".join(output.get("evalue", "") for output in outputs),
-        images=sum("image/png" in output.get("data", {}) for output in outputs),
-    )
+            printed[output["name"]] += output["text"]
+    error = "".join(output.get("evalue", "") for output in outputs)
+    images = sum("image/png" in output.get("data", {}) for output in outputs)
+    return types.SimpleNamespace(source=source, error=error, images=images, **printed)
 
 
 def check_clean(cell):
@@ -84,49 +81,37 @@ def session(tmp_path_factory, sample_npz):
         "play": "print(model.count_params(), history.epoch, len(x_test), len(y_test))",
     }
     cells = execute(folder, *notebook, *next_cells.values())
-    named = dict(zip(next_cells, cells[len(notebook) :], strict=True))
-    return types.SimpleNamespace(notebook=cells[: len(notebook)], **named)
+    return cells[: len(notebook)], dict(zip(next_cells, cells[len(notebook) :], strict=True))
 
 
 def test_run_all_shows_every_picture_and_no_warning(session):
-    for cell in session.notebook:
+    cells, _ = session
+    for cell in cells:
         check_clean(cell)
         if re.match("%run |# @title (One test digit|Inside)", cell.source):
             assert cell.images == 1 + ("--mistakes" in cell.source), cell.source
-    trained = [cell.source[:14] for cell in session.notebook if "Test accuracy: " in cell.stdout]
+    trained = [cell.source[:14] for cell in cells if "Test accuracy: " in cell.stdout]
     assert trained == ["%run train_ann", "%run train_cnn"]
 
 
-def test_cells_run_again_with_other_settings(session):
+def test_cells_run_again_with_other_settings_take_edits_and_say_what_is_wrong(session):
+    _, cells = session
     for name, says in {
         "first cell again": r"Ready\.\n",
         "own picture": r"it's mine\.png: \d \(least sure: ",
         "upload": "There is no upload outside of Google Colab",
+        "edited": r"\(least sure: edited\)\n.*edited plots\.py\n",
+        "pasted": r"Epoch 2/2[^$]*\nSaved mnist_cnn\.keras\n$",
+        "play": r"^27454 \[0, 1\] 360 360\n$",
     }.items():
-        cell = vars(session)[name]
-        check_clean(cell)
-        assert re.search(says, cell.stdout)
-    assert vars(session)["own picture"].images == 1
-
-
-def test_what_is_wrong_is_one_line_without_a_traceback(session):
-    missing, wrong = (vars(session)[name] for name in ("missing picture", "wrong option"))
-    assert missing.stderr == "no such.png: No such file or directory.\n"
+        check_clean(cells[name])
+        assert re.search(says, cells[name].stdout)
+    assert cells["own picture"].images == cells["pasted"].images == 1
+    missing, wrong = cells["missing picture"], cells["wrong option"]
     assert (missing.stdout, missing.error) == ("", "")
+    assert missing.stderr == "no such.png: No such file or directory.\n"
     assert "train_cnn.py: unrecognized arguments: --wrong (see --help)\n" in wrong.stderr
     assert "Traceback" not in wrong.stderr
-
-
-def test_edits_take_effect_in_the_next_cell(session):
-    assert re.search(r"\(least sure: edited\)\n.*edited plots\.py\n", session.edited.stdout)
-
-
-def test_a_whole_script_pasted_into_a_cell(session):
-    check_clean(session.pasted)
-    assert session.pasted.images == 1
-    assert "Epoch 2/2" in session.pasted.stdout
-    assert session.pasted.stdout.endswith("Saved mnist_cnn.keras\n")
-    assert session.play.stdout == "27454 [0, 1] 360 360\n"
 
 
 def test_fetches_the_code_where_it_is_not_there(tmp_path):
