@@ -23,12 +23,12 @@ from matplotlib.axis import Tick
 import predict
 
 matplotlib.use("agg")
+os.environ |= {"MPLBACKEND": "agg", "PYTHONIOENCODING": "utf-8"}
 # Where a shell starts the tests in the background, Ctrl-C would be ignored, by scripts too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = {"ann": ROOT / "train_ann.py", "cnn": ROOT / "train_cnn.py"}
-ENVIRONMENT = {**os.environ, "MPLBACKEND": "agg", "PYTHONIOENCODING": "utf-8"}
 
 
 def run_script(script, *arguments, folder, **environment):
@@ -36,7 +36,7 @@ def run_script(script, *arguments, folder, **environment):
     return subprocess.run(
         [sys.executable, ROOT / script, *map(str, arguments)],
         cwd=folder,
-        env={**ENVIRONMENT, **environment},
+        env={**os.environ, **environment},
         capture_output=True,
         encoding="utf-8",
         timeout=600,

@@ -67,15 +67,12 @@ def test_each_digit_is_found_where_it_was_drawn():
         corner, size = points.min(axis=0) - drawing.PEN / 2, np.ptp(points, axis=0) + drawing.PEN
         box = digit.left, digit.top, digit.width, digit.height
         assert box == pytest.approx((*corner, *size), abs=4)
+    mended = read([*strokes_of("427"), strokes_of("2", left=138)[0]])
+    assert mended.latest is mended.reading.digits[1], "it is the 2 that was mended"
 
 
-def test_lines_stay_lines_and_a_later_stroke_counts_for_its_own_digit():
+def test_several_lines_and_digits_cut_by_the_edge_of_the_paper_are_read():
     assert read(TWO_LINES).text == "012 34 (least sure: 99.9%)"
-    mended = read([*TWO_LINES, strokes_of("2", 40, 138)[0]])
-    assert mended.latest is mended.reading.digits[1]
-
-
-def test_digits_cut_by_the_edge_of_the_paper_are_read():
     strokes = strokes_of("4", left=drawing.WIDTH - 75) + strokes_of("7", left=200, top=-5)
     assert read(strokes).reading.number == "01"
 

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import PIL.Image
 import pytest
-from conftest import ENVIRONMENT, SCRIPTS, full_disk, probabilities_by_keras, train_here
+from conftest import SCRIPTS, full_disk, probabilities_by_keras, train_here
 
 SHORT = ["--epochs", 1, "--batch-size", 64]
 
@@ -181,9 +181,7 @@ def test_ctrl_c_is_one_line_and_status_130_from_the_imports_on(moment, tmp_path,
     (tmp_path / "mnist_cnn.keras").write_bytes(b"earlier")
     command = [sys.executable, "-u", "-X", "importtime", SCRIPTS["cnn"], "--data", sample_npz]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
-    process = subprocess.Popen(
-        [*command, "--epochs", "100000"], cwd=tmp_path, env=ENVIRONMENT, **options
-    )
+    process = subprocess.Popen([*command, "--epochs", "100000"], cwd=tmp_path, **options)
     assert any(re.match(moment, line) for line in process.stdout)
     process.send_signal(signal.SIGINT)
     rest = process.communicate(timeout=60)[0]
