@@ -68,6 +68,7 @@ def session(tmp_path_factory, sample_npz):
     (read,) = [code for code in notebook if "Read my pictures" in code]
     script = SCRIPTS["cnn"].read_text(encoding="utf-8")
     script = re.sub(r'("--epochs".*default=)\d+', r"\g<1>2", script)
+    script = script.replace("layers.Flatten(),", "layers.BatchNormalization(), layers.Flatten(),")
     next_cells = {
         "first cell again": notebook[0],
         "own picture": read.replace('path = ""', 'path = "it\'s mine.png"'),
@@ -79,6 +80,7 @@ def session(tmp_path_factory, sample_npz):
         "new folder": "import os\nos.mkdir('empty')\n%cd -q empty",
         "pasted": script.replace('"--data"', f'"--data", default="{sample_npz}"'),
         "play": "print(model.count_params(), history.epoch, len(x_test), len(y_test))",
+        "own network": f'%run -e ../predict.py --data "{sample_npz}"',
     }
     cells = execute(folder, *notebook, *next_cells.values())
     return cells[: len(notebook)], dict(zip(next_cells, cells[len(notebook) :], strict=True))
@@ -102,7 +104,8 @@ def test_cells_run_again_with_other_settings_take_edits_and_say_what_is_wrong(se
         "upload": "There is no upload outside of Google Colab",
         "edited": r"\(least sure: edited\)\n.*edited plots\.py\n",
         "pasted": r"Epoch 2/2[^$]*\nSaved mnist_cnn\.keras\n$",
-        "play": r"^27454 \[0, 1\] 360 360\n$",
+        "play": r"^27518 \[0, 1\] 360 360\n$",  # With 64 more of the batch normalization.
+        "own network": r"of 25 test digits are correct \(mnist_cnn\.keras\)",
     }.items():
         check_clean(cells[name])
         assert re.search(says, cells[name].stdout)
