@@ -1,6 +1,5 @@
 """What the tests share: the scripts as a user runs them, and digits to run them on."""
 
-import concurrent.futures
 import contextlib
 import functools
 import os
@@ -148,27 +147,22 @@ def mnist():
 
 
 @pytest.fixture(scope="session")
-def both_trained(sample_npz, tmp_path_factory):
-    """Train both networks for a short time on scikit-learn's digits, at the same time."""
-
-    def train(kind):
-        folder = tmp_path_factory.mktemp(f"trained_{kind}", numbered=False)
-        return train_alone(kind, folder, "--data", sample_npz, "--epochs", 4, "--batch-size", 16)
-
-    with concurrent.futures.ThreadPoolExecutor() as executor:
-        return dict(zip(SCRIPTS, executor.map(train, SCRIPTS), strict=True))
+def train_briefly(sample_npz, tmp_path_factory):
+    """Train a network for a short time on scikit-learn's digits, once for all tests."""
+    arguments = "--data", sample_npz, "--epochs", 4, "--batch-size", 16
+    return functools.cache(
+        lambda kind: train_alone(kind, tmp_path_factory.mktemp(kind), *arguments)
+    )
 
 
 @pytest.fixture(scope="session", params=SCRIPTS)
-def trained(request, both_trained):
-    """Each network after a short training."""
-    return both_trained[request.param]
+def trained(request, train_briefly):
+    return train_briefly(request.param)
 
 
 @pytest.fixture(scope="session")
-def trained_cnn(both_trained):
-    """One of them, where it does not matter which."""
-    return both_trained["cnn"]
+def trained_cnn(train_briefly):
+    return train_briefly("cnn")
 
 
 @pytest.fixture(scope="session", params=SCRIPTS)

@@ -185,13 +185,11 @@ DAMAGED, OTHER = "is damaged or was not saved by Keras", "is not among Keras's l
 PARTS = "entries are not those that Keras writes"
 ATTACKS = {
     "Lambda (CVE-2024-3660)": (OTHER, added("Lambda", **LAMBDA["config"])),
-    "in a nested network": (OTHER, added("Sequential", "keras", name="nested", layers=[LAMBDA])),
     "class (CVE-2025-1550)": ("'Popen'", added("Popen", "subprocess", args=["touch", "MARKER"])),
     "get_file (CVE-2025-8747)": (OTHER, setting(activation=function("keras.utils", "get_file"))),
     "safe mode off (CVE-2025-9906)": (OTHER, added("Lambda", function=UNSAFE)),
     "TFSMLayer (CVE-2026-1462)": (OTHER, added("TFSMLayer", filepath="MARKER")),
     "StringLookup (CVE-2025-12058)": (OTHER, added("StringLookup", vocabulary=PASSWORDS)),
-    "class of an earlier Keras": (OTHER, added("Lambda", None)),
     "class imported for operations": (OTHER, added("backend", "keras.src.ops.numpy")),
     "operation that calls": (OTHER, added("VectorizedMap", "keras.src.ops.core")),
     "class in a value": (DAMAGED, setting(units=described(None, "__slice__", start=HIDDEN))),
