@@ -27,6 +27,7 @@ os.environ |= {"MPLBACKEND": "agg", "PYTHONIOENCODING": "utf-8"}
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = pathlib.Path(__file__).parent.parent
+DIGITS = sample_digits.load_data()
 SCRIPTS = {"ann": ROOT / "train_ann.py", "cnn": ROOT / "train_cnn.py"}
 
 
@@ -92,10 +93,10 @@ def full_disk():
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def train_alone(kind, folder, *arguments):
+def train_alone(kind, folder, *arguments, **environment):
     """Train with a script that is alone in a folder, as it is for someone who copied it."""
     script = shutil.copy(SCRIPTS[kind], folder)
-    process = run_script(script, *arguments, folder=folder)
+    process = run_script(script, *arguments, folder=folder, **environment)
     assert process.returncode == 0, process.stderr
     assert user_lines(process.stderr) == [], "neither the script nor the packages warn"
     path = folder / f"mnist_{kind}.keras"
@@ -132,8 +133,7 @@ def texts_of(figure):
 def sample_npz(tmp_path_factory):
     """Write scikit-learn's digits as the file that `--data` takes."""
     path = tmp_path_factory.mktemp("data") / "sample_digits.npz"
-    (x_train, y_train), (x_test, y_test) = sample_digits.load_data()
-    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    np.savez(path, **DIGITS)
     return path
 
 
@@ -149,10 +149,15 @@ def mnist():
 @pytest.fixture(scope="session")
 def train_briefly(sample_npz, tmp_path_factory):
     """Train a network for a short time on scikit-learn's digits, once for all tests."""
-    arguments = "--data", sample_npz, "--epochs", 4, "--batch-size", 16
-    return functools.cache(
-        lambda kind: train_alone(kind, tmp_path_factory.mktemp(kind), *arguments)
-    )
+
+    @functools.cache
+    def train(kind):
+        encoding = {"ann": "ascii", "cnn": "utf-8"}[kind]  # Of a console without a ±, and with.
+        arguments = "--data", sample_npz, "--epochs", 4, "--batch-size", 16
+        folder = tmp_path_factory.mktemp(kind)
+        return train_alone(kind, folder, *arguments, PYTHONIOENCODING=encoding)
+
+    return train
 
 
 @pytest.fixture(scope="session", params=SCRIPTS)

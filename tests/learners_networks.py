@@ -38,7 +38,10 @@ def operations(image):
 
 
 def nested(image):
-    augment = keras.Sequential([layers.RandomRotation(0.1), layers.RandomZoom(0.1, seed=3)])
+    pipeline = layers.Pipeline([layers.RandomTranslation(0.1, 0.1), layers.RandomContrast(0.1)])
+    augment = keras.Sequential(
+        [pipeline, layers.RandomZoom(0.1, seed=3), layers.GaussianNoise(0.1)]
+    )
     inner = functional(layers.Conv2D(1, 3, padding="same", activation="relu"))
     return end()(layers.Flatten()(inner(inner(augment(image)))))
 
@@ -46,43 +49,26 @@ def nested(image):
 def attention(image):
     x = layers.Dense(8)(layers.Reshape((49, 16))(image))
     x = layers.LayerNormalization()(x + layers.MultiHeadAttention(2, 4)(x, x))
-    x = layers.GlobalAveragePooling1D()(layers.Attention()([x, x]))
-    pair = layers.Dense(5)(x), layers.Dense(5)(x)
-    kinds = layers.Average, layers.Maximum, layers.Minimum, layers.Subtract, layers.Multiply
-    return end()(layers.Concatenate()([kind()(pair) for kind in kinds]))
+    return end()(layers.GlobalAveragePooling1D()(layers.Attention()([x, x])))
 
 
 NETWORKS = {
-    "dropout and batch normalisation": lambda: sequential(
+    "dropout and activations": lambda: sequential(
         layers.Conv2D(6, 3, kernel_initializer="he_normal", kernel_regularizer="l2"),
         layers.BatchNormalization(),
         layers.ReLU(),
         layers.MaxPooling2D(3),
         layers.Dropout(0.5),
         layers.Flatten(),
-        layers.Dense(9, "relu", kernel_constraint="max_norm"),
-        end(),
-    ),
-    "activations": lambda: sequential(
-        layers.Flatten(),
-        layers.Dense(9, activation=keras.activations.relu),
+        layers.Dense(9, keras.activations.relu, kernel_constraint="max_norm"),
         layers.PReLU(),
         layers.Activation("gelu"),
         layers.Dense(9, activation=layers.LeakyReLU()),
         layers.Dense(10),
         layers.Softmax(),
-        shape=(28, 28),
     ),
     "no Input, own names": lambda: keras.Sequential(
         [layers.Rescaling(2.0, offset=-1), layers.Flatten(name="my_flat"), end()], name="my_net"
-    ),
-    "augmentation": lambda: sequential(
-        layers.Pipeline([layers.RandomTranslation(0.1, 0.1), layers.RandomContrast(0.1)]),
-        layers.GaussianNoise(0.1),
-        layers.AutoContrast((0, 1)),
-        layers.Resizing(14, 14),
-        layers.Flatten(),
-        end(),
     ),
     "rows": lambda: sequential(
         layers.Normalization(mean=[0.1] * 28, variance=[0.3] * 28),

@@ -33,17 +33,16 @@ def mnist_like(image):
 
 
 def load_data():
-    """Make the sample, split like MNIST: `(x_train, y_train), (x_test, y_test)`, all uint8."""
+    """Make the sample, split like MNIST: `x_train`, `y_train`, `x_test`, `y_test`, all uint8."""
     digits = sklearn.datasets.load_digits()
-    images, labels = np.stack([*map(mnist_like, digits.images)]), np.uint8(digits.target)
-    return (images[:1437], labels[:1437]), (images[1437:], labels[1437:])
+    x_train, x_test = np.split(np.stack([*map(mnist_like, digits.images)]), [1437])
+    y_train, y_test = np.split(np.uint8(digits.target), [1437])
+    return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
 
 
 if __name__ == "__main__":
-    (x_train, y_train), (x_test, y_test) = load_data()
-    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
     try:
-        np.savez_compressed(sys.argv[1], **arrays)
+        np.savez_compressed(sys.argv[1], **load_data())
     except (IndexError, OSError) as error:
         sys.exit(f"Name an .npz file to write, in a folder that is there ({error}).")
     print(f"Saved {sys.argv[1]}")

@@ -4,15 +4,14 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-import sample_digits
-from conftest import texts_of
+from conftest import DIGITS, texts_of
 from keras import layers
 from learners_networks import NETWORKS, sequential
 from test_plots import BLUE, ORANGE, digit
 
 import explain
 
-IMAGE = sample_digits.load_data()[0][0][0]
+IMAGE = DIGITS["x_train"][0]
 INPUT = np.float32(IMAGE) / 255
 
 
@@ -20,9 +19,8 @@ def rows_of(model, shown):
     """Read what the rows are said to show, and the values that they do show, off a figure."""
     figure = explain.layer_figure(model, shown)
     texts_of(figure)  # None of them overlap.
-    titles = [axis.get_title(loc="left") for axis in figure.axes[2:]]
-    shows = [pictures(axis) if axis.images else bars(axis) for axis in figure.axes[2:]]
-    return [title.split(": ")[1].split(", ")[0] for title in titles], shows
+    titles = [axis.get_title(loc="left").split(": ")[1].split(", ")[0] for axis in figure.axes[2:]]
+    return titles, [pictures(axis) if axis.images else bars(axis) for axis in figure.axes[2:]]
 
 
 def pictures(axis):
@@ -31,8 +29,8 @@ def pictures(axis):
     values = np.float32(np.ma.filled(image.get_array(), 0))
     red, blue = image.to_rgba(values)[..., 0], image.to_rgba(values)[..., 2]
     assert (np.sign(values) * (blue - red) > -0.01).all(), "blue is above zero, orange below"
-    lines, columns = len(axis.get_yticks()) - 1, len(axis.get_xticks()) - 1
-    return np.concatenate([np.hsplit(line, columns) for line in np.vsplit(values, lines)])
+    lines = np.vsplit(values, len(axis.get_yticks()) - 1)
+    return np.concatenate([np.hsplit(line, len(axis.get_xticks()) - 1) for line in lines])
 
 
 def bars(axis):
@@ -73,17 +71,22 @@ def test_a_dense_network_shows_every_layer_and_the_weights_beside_the_activation
     kernel, bias, *_ = model.get_weights()
     activations = np.maximum(0, INPUT.ravel() @ kernel + bias)
     excited = np.argsort(-activations, kind="stable")[:32]
-    titles, (weights, *shown) = rows_of(model, digit(3, image=IMAGE))
-    assert titles[0] == "weights of the 32 most excited of 40 neurons"
+    titles, (weights, shown, *_) = rows_of(model, digit(3, image=IMAGE))
+    bars = [f"{count} activations" for count in (40, 20, 10, 10)]
+    assert titles == ["weights of the 32 most excited of 40 neurons", *bars]
     np.testing.assert_allclose(weights[:, :28], kernel.T[excited].reshape(-1, 28, 28))
-    assert [values.shape for values in shown] == [(40,), (20,), (10,), (10,)]
-    np.testing.assert_allclose(shown[0], activations, atol=1e-4)
+    np.testing.assert_allclose(shown, activations, atol=1e-4)
     beside = [text.get_text() for text in plt.gcf().axes[2].texts]
     assert beside == [f"{value:.2g}" for value in activations[excited]]
 
 
 ROWS = {
-    "dropout and batch normalisation": ["6 filters", *4 * ["6 maps"], "9 activations"],
+    "dropout and activations": [
+        "6 filters",
+        *4 * ["6 maps"],
+        *3 * ["9 activations"],
+        "10 activations",
+    ],
     "residual": ["4 filters", *7 * ["4 maps"], "8 maps", "8 activations"],
     "nested": [*2 * ["1 filter", "1 map"], "weights of 10 neurons"],
     "rows": [*5 * ["1 map"], "4 activations"],

@@ -7,13 +7,13 @@ import keras
 import numpy as np
 import paper
 import pytest
-import sample_digits
 import scipy.ndimage
+from conftest import DIGITS
 from PIL import Image
 
 import handwriting
 
-_, (X_TEST, _) = sample_digits.load_data()
+X_TEST = DIGITS["x_test"]
 PLAIN = paper.as_bytes(paper.plain(X_TEST[1]))
 
 

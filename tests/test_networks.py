@@ -2,7 +2,7 @@
 
 import keras
 import numpy as np
-from conftest import probabilities_by_keras
+from conftest import DIGITS, probabilities_by_keras
 
 ARTICLE = {
     "ann": ("Flatten Dense Dense Dense Dense", 316_810),
@@ -10,12 +10,11 @@ ARTICLE = {
 }
 
 
-def test_the_layers_are_the_article_s_as_numpy_computes_them(trained, sample_npz):
+def test_the_layers_are_the_article_s_as_numpy_computes_them(trained):
     model = keras.saving.load_model(trained.model_path)
     names = " ".join(type(layer).__name__ for layer in model.layers)
     assert (names, model.count_params()) == ARTICLE[trained.kind]
-    with np.load(sample_npz) as arrays:
-        images = arrays["x_test"][:40]
+    images = DIGITS["x_test"][:40]
     compute = {"ann": ann_by_numpy, "cnn": cnn_by_numpy}[trained.kind]
     by_numpy = compute(images / 255, model.get_weights())
     by_keras = probabilities_by_keras(trained.model_path, images)

@@ -9,8 +9,7 @@ import nbclient
 import nbformat
 import paper
 import pytest
-import sample_digits
-from conftest import ROOT, SCRIPTS, user_lines
+from conftest import DIGITS, ROOT, SCRIPTS, user_lines
 from PIL import Image
 
 NOTEBOOK = nbformat.read(ROOT / "colab.ipynb", as_version=4)
@@ -60,7 +59,7 @@ def clone(folder):
 def session(tmp_path_factory, sample_npz):
     """The whole notebook, and what people do next, in one kernel: starting one takes seconds."""
     folder = clone(tmp_path_factory.mktemp("session") / "my digits")
-    picture = paper.as_bytes(paper.plain(sample_digits.load_data()[1][0][0]))
+    picture = paper.as_bytes(paper.plain(DIGITS["x_test"][0]))
     Image.fromarray(picture).save(folder / "it's mine.png")
     short = rf'\1 --data "{sample_npz}"'
     notebook = [re.sub(r"(%run train_\w+\.py)", rf"{short} --epochs 1", code) for code in CODE]

@@ -1,12 +1,18 @@
 """`predict.py` on test digits: the figure, the counts, the table, and how it fails."""
 
 import csv
+import functools
+import re
 import shutil
+import signal
+import socket
 import types
 
+import keras
 import numpy as np
 import pytest
-from conftest import probabilities_by_keras, user_lines
+from conftest import DIGITS, SCRIPTS, full_disk, probabilities_by_keras, train_here, user_lines
+from matplotlib.figure import Figure
 from PIL import Image
 
 import handwriting
@@ -25,11 +31,10 @@ def predict_digits(predict_here, trained_cnn, sample_npz):
 
 
 @pytest.fixture
-def expected(trained_cnn, sample_npz):
+def expected(trained_cnn):
     """What Keras itself says of the test digits: original, predicted, confidence."""
-    with np.load(sample_npz) as arrays:
-        probabilities = probabilities_by_keras(trained_cnn.model_path, arrays["x_test"])
-        return arrays["y_test"], probabilities.argmax(axis=1), probabilities.max(axis=1)
+    probabilities = probabilities_by_keras(trained_cnn.model_path, DIGITS["x_test"])
+    return DIGITS["y_test"], probabilities.argmax(axis=1), probabilities.max(axis=1)
 
 
 def read_csv(path):
@@ -155,28 +160,73 @@ def test_what_is_wrong_is_one_line(trained_cnn, tmp_path, monkeypatch, capfd, ar
     assert set(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("package", ["cv2", "keras", "matplotlib"])
-def test_a_missing_package_is_named(run, tmp_path, trained_cnn, sample_npz, package):
-    code = f"raise ModuleNotFoundError('No module named {package}')"
+MISSING = "raise ModuleNotFoundError('No module named it')"
+CTRL_C = "import signal; signal.raise_signal(signal.SIGINT)"
+ADVICE = "run .venv/bin/pip install -r requirements.txt, and .venv/bin/python predict.py"
+PACKAGES = [
+    *(
+        (name, MISSING, 1, f"No module named it: {ADVICE}")
+        for name in ("cv2", "keras", "matplotlib")
+    ),
+    *((name, CTRL_C, 130, "Interrupted.") for name in ("argparse", "cv2", "tensorflow")),
+]
+
+
+@pytest.mark.parametrize(("package", "code", "status", "says"), PACKAGES)
+def test_a_package_is_missing_or_ctrl_c_comes_while_it_is_imported(
+    run, tmp_path, trained_cnn, sample_npz, package, code, status, says
+):
     (tmp_path / f"{package}.py").write_text(code)
     arguments = "--data", sample_npz, "--model", trained_cnn.model_path
     process = run("predict.py", *arguments, PYTHONPATH=str(tmp_path))
     (line,) = user_lines(process.stderr)
-    assert line.startswith(f"No module named {package}: run .venv/bin/pip install -r requirements")
-    assert process.returncode == 1
+    assert process.returncode == status
+    assert line.startswith(says)
 
 
-def test_answers_do_not_wait_for_tensorflow(run, tmp_path):
+def test_a_bad_file_is_found_before_tensorflow_is_imported(run, tmp_path):
     (tmp_path / "bad.keras").write_bytes(b"PK\x03\x04 cut short")
-    for package in ("tensorflow", "keras", "matplotlib"):
-        (tmp_path / f"{package}.py").write_text("raise SystemExit('imported')")
-    for command, says in {
-        "train_ann.py --help": "usage: train_ann.py",
-        "train_cnn.py --help": "usage: train_cnn.py",
-        "predict.py --help": "usage: predict.py",
-        "predict.py --nonsense": "--nonsense",
-        "predict.py --model bad.keras": "bad.keras",
-        "predict.py --output no/x.png": "no/x.png",
-    }.items():
-        process = run(*command.split(), PYTHONPATH=str(tmp_path))
-        assert says in (process.stdout or process.stderr).splitlines()[0]
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit('imported')")
+    process = run("predict.py", "--model", "bad.keras", PYTHONPATH=str(tmp_path))
+    assert process.stderr.startswith("bad.keras is damaged")
+
+
+def test_the_earlier_figure_survives_a_full_disk_and_ctrl_c(
+    predict_here, tmp_path, sample_npz, trained_cnn, monkeypatch
+):
+    def interrupt(*args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+
+    (tmp_path / "predictions.png").write_bytes(b"earlier")
+    for savefig, status, says in (
+        (full_disk()(Figure.savefig), 1, "Cannot write predictions.png: File too large.\n"),
+        (interrupt, 130, "Interrupted.\n"),
+    ):
+        monkeypatch.setattr(Figure, "savefig", savefig)
+        process = predict_here("--data", sample_npz, "--model", trained_cnn.model_path)
+        assert (process.returncode, process.stderr) == (status, says)
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]
+
+
+def test_without_a_network_there_is_one_sentence(predict_here, tmp_path, trained_cnn, monkeypatch):
+    load_data = functools.partial(keras.datasets.mnist.load_data, "not-in-the-cache.npz")
+    monkeypatch.setattr(keras.datasets.mnist, "load_data", load_data)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    # The scripts wait for ten seconds; so that the test does not, a second passes in a tenth.
+    set_timeout = socket.setdefaulttimeout
+    monkeypatch.setattr(
+        socket, "setdefaulttimeout", lambda seconds: set_timeout(seconds and seconds / 10)
+    )
+    reason = r"MNIST \(see README.md, Without an internet connection\): .*(fetch failure|timed out)"
+    with socket.create_server(("127.0.0.1", 0)) as proxy:  # It never answers.
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        for script in SCRIPTS.values():
+            with pytest.raises(SystemExit) as stop:
+                train_here(script, tmp_path)
+            assert re.match(f"Cannot train on {reason}", stop.value.code)
+            assert socket.getdefaulttimeout() is None, "a notebook's own connections have no limit"
+        process = predict_here("--model", trained_cnn.model_path)
+    assert process.returncode == 1
+    assert re.fullmatch(f"Cannot load {reason}.*\n", process.stderr)
+    assert not list(tmp_path.iterdir())
