@@ -135,7 +135,7 @@ def height_of(row):
 class Block:
     """A picture's place on a page, in inches: its name, the number, what was read, and the digits.
 
-    The digits stand below what was read, or beside it where they are a column or a sheet.
+    The digits stand below what was read, or beside it where their lines are short.
     """
 
     def __init__(self, reading):

@@ -217,20 +217,22 @@ def save_figures(options, title, pages, others=()):
     from handwriting.picture import read_labels
 
     output, page_of = options.output, f"Page of {options.output.name!a}"
-    for path in output.parent.iterdir():
-        if path.stem.startswith(output.stem) and read_labels(path).get("Description") == page_of:
-            path.unlink()
+    same_stem = (path for path in output.parent.iterdir() if path.stem.startswith(output.stem))
+    earlier = {path for path in same_stem if read_labels(path).get("Description") == page_of}
     numbered = ((f"-{number}" if number > 1 else "", page) for number, page in enumerate(pages, 1))
     for suffix, figure in itertools.chain(numbered, others):
         path = output.with_stem(f"{output.stem}{suffix}")
-        if suffix and path.exists():
+        if suffix and path.exists() and path not in earlier:
             raise ValueError(f"{path} is not a page of {output}: choose another --output.")
         labels = {"Title": title, "Description": page_of if suffix else None}
         with whole_file(path) as partial:
             figure.savefig(partial, dpi=120, metadata=labels)
         say(f"Saved {path}")
+        earlier.discard(path)
         if suffix[1:].isdigit():
             plt.close(figure)  # A hundred open figures would need gigabytes.
+    for path in earlier:
+        path.unlink()
     if not options.no_show:
         plt.show()
     plt.close("all")

@@ -106,7 +106,7 @@ def find_page_and_digits(picture):
     page, corner, scale, outline = find_page(picture)
     ink = measure_ink(page)
     smooth, faint = separate_from_grain(ink)
-    strokes = find_pen_strokes(smooth, remove_ruled_lines(faint, smooth))
+    strokes = find_pen_strokes(smooth, remove_ruled_lines(smooth, faint))
     lines, labels = find_digits(smooth, strokes)
     digits = []
     for line, pieces in enumerate(lines):

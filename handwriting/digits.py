@@ -52,18 +52,19 @@ def belong_together(piece, host, labels, pen):
     the line, as the corner of an open 4 does.
     """
     together = piece.joined(host)
-    below = together.height - piece.height - host.height  # Negative where they are side by side.
-    beside = together.width - piece.width - host.width  # Negative where one is above the other.
+    # Negative where they overlap.
+    horizontal_gap = together.width - piece.width - host.width
+    vertical_gap = together.height - piece.height - host.height
     if max(host.width, host.height) < 0.3 * pen.height:
         return False  # Two punched holes are not a digit.
     if together.width > 1.4 * together.height:
         return False
-    if -beside < 0.3 * min(piece.width, host.width):
+    if -horizontal_gap < 0.3 * min(piece.width, host.width):
         hangs = abs(piece.bottom - host.bottom) > 0.2 * pen.height
         if not hangs or together.width > together.height:
             return False
     elif max(together.width, together.height) < 1.4 * pen.height:
-        return below < 0.25 * pen.height
+        return vertical_gap < 0.25 * pen.height
     return distance_between(piece, host, labels) < 1.5 * pen.stroke
 
 
@@ -110,11 +111,11 @@ def lines_of_writing(digits):
         return [digits] if digits else []
     lines = []
     for digit in digits:
-        beside = [
+        overlaps = [
             (min(digit.bottom, line[-1].bottom) - max(digit.top, line[-1].top), line)
             for line in lines
         ]
-        overlap, line = max(beside, key=lambda pair: pair[0], default=(0, None))
+        overlap, line = max(overlaps, key=lambda pair: pair[0], default=(0, None))
         if line and overlap > 0.5 * min(digit.height, line[-1].height):
             line.append(digit)
         else:

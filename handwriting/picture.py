@@ -9,6 +9,7 @@ import contextlib
 import glob
 import io
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -40,7 +41,6 @@ ENDINGS = (*sum(KINDS.values(), []), ".avif", ".gif")
 FIGURE_TITLES = ("Learning curves", "Predictions", "Explanation", "Drawing")
 MAX_BYTES = 200_000_000
 MAX_PIXELS = 64_000_000  # No phone takes larger pictures by default.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow warns of more, and opens no more than twice that.
 MAX_SECONDS, MAX_WAIT = 10, 30  # Of CPU time, and of waiting for a HEIC.
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # What is wrong is said once, below.
@@ -141,10 +141,11 @@ def load_picture(path):
     try:
         with file:
             image = Image.open(file, formats=FORMATS)
+            sizes = [image.size]
             if image.format == "TIFF":  # A tile is decoded whole, even where it exceeds the image.
-                width, height = (image.tag_v2.get(tag, 0) for tag in (322, 323))
-                if width * height > MAX_PIXELS:
-                    raise Image.DecompressionBombError
+                sizes.append([image.tag_v2.get(tag, 0) for tag in (322, 323)])
+            if max(map(math.prod, sizes)) > MAX_PIXELS:
+                raise Image.DecompressionBombError
             # In an MPO, a phone's photo, what follows the first picture is not another page.
             several = getattr(image, "is_animated", False) and image.format != "MPO"
             if image.format == "HEIF":
@@ -166,7 +167,7 @@ def load_picture(path):
 
 
 def decode_heic(path):
-    """Return the pixels of a HEIC picture. Its decoder never comes back, so a child runs it."""
+    """Return the pixels of a HEIC picture, decoded in a child process, which can be stopped."""
     code = """if True:
         import sys, pi_heif
         from PIL import Image

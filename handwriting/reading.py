@@ -62,7 +62,7 @@ class Digit:
         """A ✗ for a wrong prediction, a ? for an unsure one, else nothing."""
         return "✗" if self.is_wrong else "?" if self.is_unsure else ""
 
-    def __repr__(self):
+    def __str__(self):
         """Say what is known, in one line."""
         known = [] if self.original is None else [f"original {self.original}"]
         if self.probabilities is not None:
@@ -70,7 +70,11 @@ class Digit:
         if self.left is not None:
             box = f"{self.width} x {self.height} pixels at ({self.left}, {self.top})"
             known.append(f"{box}, line {self.line}")
-        return f"Digit: {', '.join(known) or 'not read yet'}"
+        return ", ".join(known) or "not read yet"
+
+    def __repr__(self):
+        """Say so in lists, too."""
+        return f"<Digit: {self}>"
 
 
 @dataclasses.dataclass(eq=False)

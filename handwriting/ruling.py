@@ -7,12 +7,12 @@ from handwriting.images import odd
 from handwriting.pieces import find_pieces, is_box
 
 
-def remove_ruled_lines(mask, ink):
+def remove_ruled_lines(ink, mask):
     """Take away lines from edge to edge, both ways, and underlines that touch the digits.
 
     Args:
-        mask: uint8 array of shape `(height, width)`, 1 where there may be ink, 0 elsewhere.
-        ink: uint8 array of the same shape, from `separate_from_grain`.
+        ink: uint8 array of shape `(height, width)`, from `separate_from_grain`.
+        mask: uint8 array of the same shape, 1 where there may be ink, 0 elsewhere.
 
     Returns:
         The mask without lines, of the same shape.

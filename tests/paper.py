@@ -1,7 +1,7 @@
 """Pictures of handwriting, made from MNIST's digits: as files, and as people photograph them.
 
     python tests/paper.py number.jpg
-    python tests/paper.py --round-trip 5000 --model mnist_cnn.keras mnist_ann.keras
+    python tests/paper.py --round-trip 1000 --model mnist_cnn.keras mnist_ann.keras
     python tests/paper.py --scenes 50 --model mnist_cnn.keras mnist_ann.keras
 
 The first writes the README's sheet, the others print its tables, from validation digits.

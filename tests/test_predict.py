@@ -105,7 +105,10 @@ def test_pages_of_an_earlier_run_go_and_files_of_others_stay(predict_digits, tmp
     mine = names("--count", 2, "--output", "predictions-9.png")  # A figure, but not a page.
     mine |= {"predictions-4.png", "predictions.png"}
     (tmp_path / "predictions-4.png").write_bytes(b"mine")
-    assert names("--count", 6) == mine | {"predictions-2.png", "predictions-3.png"}
+    pages = {"predictions-2.png", "predictions-3.png"}
+    assert names("--count", 6) == mine | pages
+    with full_disk():
+        assert names("--count", 2) == mine | pages
     assert names("--count", 2) == mine
     says = "predictions-4.png is not a page of predictions.png: choose another --output.\n"
     assert predict_digits("--count", 8).stderr == says
