@@ -25,23 +25,19 @@ import drawing
 import handwriting
 from drawing.window import Window
 
-# Points, in hundredths of a digit's height; a semicolon lifts the pen.
-DIGITS = {
-    "2": "4,23 11,10 23,3 38,3 50,11 56,24 54,38 4,96 58,96",
-    "4": "34,2 3,62 58,62; 44,40 44,98",
-    "7": "4,4 56,4 22,98",
+STROKES = {  # In hundredths of a digit's height.
+    "2": [[(4, 23), (11, 10), (23, 3), (38, 3), (50, 11), (56, 24), (54, 38), (4, 96), (58, 96)]],
+    "4": [[(34, 2), (3, 62), (58, 62)], [(44, 40), (44, 98)]],
+    "7": [[(4, 4), (56, 4), (22, 98)]],
 }
 
 
 def strokes_of(number, top=60, left=40, height=140):
     """The strokes that write a number, as lists of points on the paper."""
     return [
-        [
-            (left + height * (0.7 * i + int(x) / 100), top + height * int(y) / 100)
-            for x, y in (point.split(",") for point in stroke.split())
-        ]
+        (np.multiply(stroke, height / 100) + (left + 0.7 * height * i, top)).tolist()
         for i, digit in enumerate(number)
-        for stroke in DIGITS[digit].split(";")
+        for stroke in STROKES[digit]
     ]
 
 

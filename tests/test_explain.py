@@ -1,23 +1,53 @@
-"""What each layer makes of a digit."""
+"""The article's networks, layer by layer, as NumPy computes them, and what is shown of others."""
 
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from conftest import DIGITS, texts_of
+from conftest import DIGITS, probabilities_by_keras, texts_of
 from keras import layers
-from learners_networks import NETWORKS, sequential
-from test_plots import BLUE, ORANGE, digit
+from learners_networks import NETWORKS, end, sequential
+from test_plots import BLUE, ORANGE
 
 import explain
+import handwriting
 
-IMAGE = DIGITS["x_train"][0]
-INPUT = np.float32(IMAGE) / 255
+ARTICLE = {
+    "ann": ("Flatten Dense Dense Dense Dense", 316_810),
+    "cnn": ("Conv2D MaxPooling2D Conv2D MaxPooling2D Flatten Dense Dense", 27_454),
+}
 
 
-def rows_of(model, shown):
+def ann_by_numpy(images, weights):
+    """What each layer makes of images, 0 to 1."""
+    values = [images.reshape(len(images), -1)]
+    for kernel, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
+        values.append(np.maximum(values[-1] @ kernel + bias, 0))
+    return [*values[1:], softmax(values[-1] @ weights[-2] + weights[-1])]
+
+
+def cnn_by_numpy(images, weights):
+    maps = [images[..., np.newaxis]]
+    for kernel, bias in (weights[0:2], weights[2:4]):
+        windows = np.lib.stride_tricks.sliding_window_view(maps[-1], (3, 3), axis=(1, 2))
+        maps.append(np.einsum("nyxcij,ijcf->nyxf", windows, kernel) + bias)
+        side = maps[-1].shape[1] // 3
+        squares = maps[-1][:, : 3 * side, : 3 * side].reshape(len(images), side, 3, side, 3, -1)
+        maps.append(squares.max(axis=(2, 4)))
+    return [*maps[1:], *ann_by_numpy(maps[-1].reshape(len(images), -1), weights[4:])]
+
+
+def softmax(scores):
+    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def rows_of(model, image):
     """Read what the rows are said to show, and the values that they do show, off a figure."""
-    figure = explain.layer_figure(model, shown)
+    digit = handwriting.Digit(image)
+    inputs = np.float32(image).reshape(1, *model.input_shape[1:]) / 255
+    digit.probabilities = keras.ops.convert_to_numpy(model(inputs, training=False))[0]
+    figure = explain.layer_figure(model, digit)
     texts_of(figure)  # None of them overlap.
     titles = [axis.get_title(loc="left").split(": ")[1].split(", ")[0] for axis in figure.axes[2:]]
     return titles, [pictures(axis) if axis.images else bars(axis) for axis in figure.axes[2:]]
@@ -40,44 +70,37 @@ def bars(axis):
     return values
 
 
-def dense(units, activation=None):
-    return layers.Dense(units, activation, bias_initializer="random_normal")
+def test_the_networks_are_the_article_s_and_each_layer_is_shown(trained):
+    model = keras.saving.load_model(trained.model_path)
+    names = " ".join(type(layer).__name__ for layer in model.layers)
+    assert (names, model.count_params()) == ARTICLE[trained.kind]
+    images, weights = DIGITS["x_test"][:40], model.get_weights()
+    compute = {"ann": ann_by_numpy, "cnn": cnn_by_numpy}[trained.kind]
+    *expected, probabilities = compute(images / 255, weights)
+    by_keras = probabilities_by_keras(trained.model_path, images)
+    np.testing.assert_allclose(by_keras, probabilities, atol=1e-4)
+    assert by_keras.max(axis=1).mean() > 0.5, "an untrained network would hide a wrong layer"
 
-
-def test_a_convolutional_network_shows_what_numpy_computes():
-    keras.utils.set_random_seed(0)
-    convolution = layers.Conv2D(40, 3, bias_initializer="random_normal", name="x" * 99)
-    steps = layers.MaxPooling2D(3), layers.Flatten(), dense(30, "relu"), dense(10)
-    model = sequential(convolution, *steps)
-    kernel, bias, dense_kernel, dense_bias, last, last_bias = model.get_weights()
-    windows = np.lib.stride_tricks.sliding_window_view(INPUT, (3, 3))
-    maps = np.einsum("yxij,ijf->fyx", windows, kernel[:, :, 0]) + bias[:, None, None]
-    pooled = maps[:, :24, :24].reshape(40, 8, 3, 8, 3).max(axis=(2, 4))
-    hidden = np.maximum(0, pooled.transpose(1, 2, 0).ravel() @ dense_kernel + dense_bias)
-    first, then = (np.argsort(-values.max(axis=(1, 2)))[:32] for values in (maps, pooled))
-    expected = [kernel[:, :, 0].transpose(2, 0, 1)[first], maps[first], pooled[then]]
-    expected += [hidden, hidden @ last + last_bias]
-    titles, shown = rows_of(model, digit(3, image=IMAGE))
-    some = [f"the 32 most excited of 40 {name}" for name in ("filters", "maps", "maps")]
-    assert titles == [*some, "30 activations", "10 activations"]
+    titles, (first, *shown) = rows_of(model, images[0])
     for values, reference in zip(shown, expected, strict=True):
-        np.testing.assert_allclose(values, reference, atol=1e-4)
+        np.testing.assert_allclose(values, np.moveaxis(reference[0], -1, 0), atol=1e-4)
+    if trained.kind == "cnn":
+        assert titles[0] == "32 filters"
+        np.testing.assert_array_equal(first, weights[0][:, :, 0].transpose(2, 0, 1))
+    else:
+        excited = np.argsort(-shown[0])[:32]
+        assert titles[0] == "weights of the 32 most excited of 300 neurons"
+        np.testing.assert_array_equal(first[:, :28], weights[0].T[excited].reshape(-1, 28, 28))
+        beside = [text.get_text() for text in plt.gcf().axes[2].texts]
+        assert beside == [f"{value:.2g}" for value in shown[0][excited]]
 
 
-def test_a_dense_network_shows_every_layer_and_the_weights_beside_the_activations():
-    keras.utils.set_random_seed(0)
-    steps = [layers.Flatten(), dense(40, "relu"), dense(20), dense(10), layers.Softmax()]
-    model = sequential(*steps, shape=(28, 28))
-    kernel, bias, *_ = model.get_weights()
-    activations = np.maximum(0, INPUT.ravel() @ kernel + bias)
-    excited = np.argsort(-activations, kind="stable")[:32]
-    titles, (weights, shown, *_) = rows_of(model, digit(3, image=IMAGE))
-    bars = [f"{count} activations" for count in (40, 20, 10, 10)]
-    assert titles == ["weights of the 32 most excited of 40 neurons", *bars]
-    np.testing.assert_allclose(weights[:, :28], kernel.T[excited].reshape(-1, 28, 28))
-    np.testing.assert_allclose(shown, activations, atol=1e-4)
-    beside = [text.get_text() for text in plt.gcf().axes[2].texts]
-    assert beside == [f"{value:.2g}" for value in activations[excited]]
+def test_of_many_maps_those_are_shown_that_the_digit_excites_most():
+    model = sequential(layers.Conv2D(40, 3, name="x" * 99), layers.GlobalMaxPooling2D(), end())
+    titles, (filters, maps, highest) = rows_of(model, DIGITS["x_test"][0])
+    assert titles[:2] == [f"the 32 most excited of 40 {name}" for name in ("filters", "maps")]
+    np.testing.assert_allclose(maps.max(axis=(1, 2)), np.sort(highest)[:-33:-1], atol=1e-6)
+    assert filters.shape == (32, 3, 3)
 
 
 ROWS = {
@@ -97,7 +120,4 @@ ROWS = {
 @pytest.mark.parametrize("name", ROWS)
 def test_networks_that_learners_build_show_each_layer_that_changes_something(name):
     keras.utils.set_random_seed(0)
-    model, shown = NETWORKS[name](), digit(4, image=IMAGE)
-    inputs = INPUT.reshape(1, *model.input_shape[1:])
-    shown.probabilities = keras.ops.convert_to_numpy(model(inputs, training=False))[0]
-    assert rows_of(model, shown)[0] == ROWS[name]
+    assert rows_of(NETWORKS[name](), DIGITS["x_test"][0])[0] == ROWS[name]
