@@ -31,7 +31,7 @@ DIGITS = sample_digits.load_data()
 SCRIPTS = {"ann": ROOT / "train_ann.py", "cnn": ROOT / "train_cnn.py"}
 
 
-def run_script(script, *arguments, folder, **environment):
+def run(folder, script, *arguments, **environment):
     """Run a script in a folder and a process of its own, as a user does."""
     return subprocess.run(
         [sys.executable, ROOT / script, *map(str, arguments)],
@@ -47,12 +47,6 @@ def run_script(script, *arguments, folder, **environment):
 def closed_figures():
     yield
     plt.close("all")
-
-
-@pytest.fixture
-def run(tmp_path):
-    """Run one of the scripts in an empty folder."""
-    return functools.partial(run_script, folder=tmp_path)
 
 
 @pytest.fixture
@@ -96,7 +90,7 @@ def full_disk():
 def train_alone(kind, folder, *arguments, **environment):
     """Train with a script that is alone in a folder, as it is for someone who copied it."""
     script = shutil.copy(SCRIPTS[kind], folder)
-    process = run_script(script, *arguments, folder=folder, **environment)
+    process = run(folder, script, *arguments, **environment)
     assert process.returncode == 0, process.stderr
     assert user_lines(process.stderr) == [], "neither the script nor the packages warn"
     path = folder / f"mnist_{kind}.keras"

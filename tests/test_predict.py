@@ -1,7 +1,6 @@
 """`predict.py` on test digits: the figure, the counts, the table, and how it fails."""
 
 import csv
-import functools
 import re
 import shutil
 import signal
@@ -11,7 +10,7 @@ import types
 import keras
 import numpy as np
 import pytest
-from conftest import DIGITS, SCRIPTS, full_disk, probabilities_by_keras, train_here, user_lines
+from conftest import DIGITS, SCRIPTS, full_disk, probabilities_by_keras, run, train_here, user_lines
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -19,15 +18,10 @@ import handwriting
 import plots
 import predict
 
-COLUMNS = "image,line,position,left,top,width,height,original,predicted,confidence"
-
 
 @pytest.fixture
-def predict_digits(predict_here, trained_cnn, sample_npz):
-    def run_predict(*arguments):
-        return predict_here("--data", sample_npz, "--model", trained_cnn.model_path, *arguments)
-
-    return run_predict
+def arguments(sample_npz, trained_cnn):
+    return "--data", sample_npz, "--model", trained_cnn.model_path
 
 
 @pytest.fixture
@@ -43,6 +37,8 @@ def read_csv(path):
 
 
 def check_rows(rows, expected):
+    columns = "image,line,position,left,top,width,height,original,predicted,confidence"
+    assert ",".join(rows[0]) == columns
     for row in rows:
         image, line, position, *box, original, predicted, confidence = row.values()
         known = [column[int(image.removeprefix("test/"))] for column in expected]
@@ -51,17 +47,13 @@ def check_rows(rows, expected):
         assert float(confidence) == pytest.approx(known[2], abs=1e-5)
 
 
-def test_25_digits_are_predicted_and_nothing_else_is_printed(
-    run, trained_cnn, sample_npz, tmp_path, expected
-):
+def test_25_digits_are_predicted_and_nothing_else_is_printed(arguments, tmp_path, expected):
     """In a process of its own, TensorFlow's start-up messages must not reach the screen."""
-    arguments = "--data", sample_npz, "--model", trained_cnn.model_path, "--csv", "digits.csv"
-    process = run("predict.py", *arguments)
+    process = run(tmp_path, "predict.py", *arguments, "--csv", "digits.csv")
     assert (process.returncode, user_lines(process.stderr)) == (0, [])
     rows = read_csv(tmp_path / "digits.csv")
-    assert ",".join(rows[0]) == COLUMNS
-    assert len({row["image"] for row in rows}) == 25
     check_rows(rows, expected)
+    assert len({row["image"] for row in rows}) == 25
     correct = sum(row["original"] == row["predicted"] for row in rows)
     counted, saved = process.stdout.splitlines()
     assert counted.startswith(f"{correct} of 25 test digits are correct (")
@@ -70,35 +62,43 @@ def test_25_digits_are_predicted_and_nothing_else_is_printed(
     assert min(Image.open(tmp_path / "predictions.png").size) > 500
 
 
-def test_mistakes_are_the_wrong_ones_the_most_confident_first(predict_digits, expected, tmp_path):
+def test_mistakes_are_the_wrong_ones_the_most_confident_first(
+    predict_here, arguments, expected, tmp_path
+):
     wrong = np.flatnonzero(expected[0] != expected[1])
     assert len(wrong) > 1, "the short training leaves some"
-    process = predict_digits("--mistakes", "--count", 1000, "--csv", "a.csv", "--output", "a.png")
+    options = "--mistakes", "--count", 1000, "--csv", "a.csv", "--output", "a.png"
+    process = predict_here(*arguments, *options)
     assert (process.returncode, process.stderr) == (0, "")
-    rows = read_csv(tmp_path / "a.csv")
+    rows = read_csv("a.csv")
     check_rows(rows, expected)
     assert {row["image"] for row in rows} == {f"test/{i}" for i in wrong}
     confidence = [float(row["confidence"]) for row in rows]
     assert confidence == sorted(confidence, reverse=True)
     assert f"{360 - len(wrong)} of 360 test digits are correct (" in process.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "a-confusion.png", "a.png"}
+    explained = predict_here(*arguments, "--mistakes", "--explain").stdout.splitlines()
+    assert explained[0].startswith(f"{rows[0]['image']}: original {rows[0]['original']}, predicted")
+    assert explained[1] == "Saved explanation.png"
 
 
 def test_seed_and_the_default_model(predict_here, trained_cnn, sample_npz, tmp_path):
     shown = []
     for seed in (["--seed", 1], ["--seed", 1], ["--seed", 2], []):
         name = "mnist_cnn.keras" if shown else "mnist_ann.keras"  # The CNN, else the ANN.
-        (tmp_path / name).write_bytes(trained_cnn.model_path.read_bytes())
+        shutil.copy(trained_cnn.model_path, tmp_path / name)
         process = predict_here("--data", sample_npz, "--count", 5, "--csv", "a.csv", *seed)
-        shown.append([row["image"] for row in read_csv(tmp_path / "a.csv")])
+        shown.append([row["image"] for row in read_csv("a.csv")])
         assert f"({name})" in process.stdout
     assert shown[0] == shown[1]
     assert shown[2] != shown[0] != shown[3]
 
 
-def test_pages_of_an_earlier_run_go_and_files_of_others_stay(predict_digits, tmp_path, monkeypatch):
-    def names(*arguments):
-        predict_digits(*arguments)
+def test_pages_of_an_earlier_run_go_and_files_of_others_stay(
+    predict_here, arguments, tmp_path, monkeypatch
+):
+    def names(*options):
+        predict_here(*arguments, *options)
         return {path.name for path in tmp_path.iterdir()}
 
     monkeypatch.setattr(plots, "DIGITS_PER_PAGE", 2)
@@ -111,7 +111,7 @@ def test_pages_of_an_earlier_run_go_and_files_of_others_stay(predict_digits, tmp
         assert names("--count", 2) == mine | pages
     assert names("--count", 2) == mine
     says = "predictions-4.png is not a page of predictions.png: choose another --output.\n"
-    assert predict_digits("--count", 8).stderr == says
+    assert predict_here(*arguments, "--count", 8).stderr == says
     assert (tmp_path / "predictions-4.png").read_bytes() == b"mine"
 
 
@@ -164,72 +164,62 @@ def test_what_is_wrong_is_one_line(trained_cnn, tmp_path, monkeypatch, capfd, ar
 
 
 MISSING = "raise ModuleNotFoundError('No module named it')"
+ADVICE = "No module named it: run .venv/bin/pip install -r requirements.txt"
 CTRL_C = "import signal; signal.raise_signal(signal.SIGINT)"
-ADVICE = "run .venv/bin/pip install -r requirements.txt, and .venv/bin/python predict.py"
 PACKAGES = [
-    *(
-        (name, MISSING, 1, f"No module named it: {ADVICE}")
-        for name in ("cv2", "keras", "matplotlib")
-    ),
-    *((name, CTRL_C, 130, "Interrupted.") for name in ("argparse", "cv2", "tensorflow")),
+    *((package, MISSING, 1, ADVICE) for package in ("cv2", "keras", "matplotlib")),
+    *((package, CTRL_C, 130, "Interrupted.") for package in ("argparse", "cv2", "tensorflow")),
 ]
 
 
 @pytest.mark.parametrize(("package", "code", "status", "says"), PACKAGES)
 def test_a_package_is_missing_or_ctrl_c_comes_while_it_is_imported(
-    run, tmp_path, trained_cnn, sample_npz, package, code, status, says
+    tmp_path, arguments, package, code, status, says
 ):
     (tmp_path / f"{package}.py").write_text(code)
-    arguments = "--data", sample_npz, "--model", trained_cnn.model_path
-    process = run("predict.py", *arguments, PYTHONPATH=str(tmp_path))
+    process = run(tmp_path, "predict.py", *arguments, PYTHONPATH=str(tmp_path))
     (line,) = user_lines(process.stderr)
     assert process.returncode == status
     assert line.startswith(says)
 
 
-def test_a_bad_file_is_found_before_tensorflow_is_imported(run, tmp_path):
+def test_a_bad_file_is_found_before_tensorflow_is_imported(tmp_path):
     (tmp_path / "bad.keras").write_bytes(b"PK\x03\x04 cut short")
     (tmp_path / "tensorflow.py").write_text("raise SystemExit('imported')")
-    process = run("predict.py", "--model", "bad.keras", PYTHONPATH=str(tmp_path))
+    process = run(tmp_path, "predict.py", "--model", "bad.keras", PYTHONPATH=str(tmp_path))
     assert process.stderr.startswith("bad.keras is damaged")
 
 
 def test_the_earlier_figure_survives_a_full_disk_and_ctrl_c(
-    predict_here, tmp_path, sample_npz, trained_cnn, monkeypatch
+    predict_here, arguments, tmp_path, monkeypatch
 ):
-    def interrupt(*args, **kwargs):
-        signal.raise_signal(signal.SIGINT)
-
     (tmp_path / "predictions.png").write_bytes(b"earlier")
     for savefig, status, says in (
         (full_disk()(Figure.savefig), 1, "Cannot write predictions.png: File too large.\n"),
-        (interrupt, 130, "Interrupted.\n"),
+        (lambda *_, **options: signal.raise_signal(signal.SIGINT), 130, "Interrupted.\n"),
     ):
         monkeypatch.setattr(Figure, "savefig", savefig)
-        process = predict_here("--data", sample_npz, "--model", trained_cnn.model_path)
+        process = predict_here(*arguments)
         assert (process.returncode, process.stderr) == (status, says)
         assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]
 
 
 def test_without_a_network_there_is_one_sentence(predict_here, tmp_path, trained_cnn, monkeypatch):
-    load_data = functools.partial(keras.datasets.mnist.load_data, "not-in-the-cache.npz")
-    monkeypatch.setattr(keras.datasets.mnist, "load_data", load_data)
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    # The scripts wait for ten seconds; so that the test does not, a second passes in a tenth.
-    set_timeout = socket.setdefaulttimeout
-    monkeypatch.setattr(
-        socket, "setdefaulttimeout", lambda seconds: set_timeout(seconds and seconds / 10)
-    )
-    reason = r"MNIST \(see README.md, Without an internet connection\): .*(fetch failure|timed out)"
-    with socket.create_server(("127.0.0.1", 0)) as proxy:  # It never answers.
-        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
-        for script in SCRIPTS.values():
-            with pytest.raises(SystemExit) as stop:
-                train_here(script, tmp_path)
-            assert re.match(f"Cannot train on {reason}", stop.value.code)
-            assert socket.getdefaulttimeout() is None, "a notebook's own connections have no limit"
-        process = predict_here("--model", trained_cnn.model_path)
+    load_data, timeouts = keras.datasets.mnist.load_data, []
+
+    def download():
+        timeouts.append(socket.getdefaulttimeout())
+        return load_data("not-in-the-cache.npz")
+
+    monkeypatch.setattr(keras.datasets.mnist, "load_data", download)
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # Where nothing answers.
+    reason = r"MNIST \(see README.md, Without an internet connection\): .*fetch failure"
+    for script in SCRIPTS.values():
+        with pytest.raises(SystemExit, match=f"^Cannot train on {reason}"):
+            train_here(script, tmp_path)
+    process = predict_here("--model", trained_cnn.model_path)
     assert process.returncode == 1
     assert re.fullmatch(f"Cannot load {reason}.*\n", process.stderr)
+    assert timeouts == [10, 10, 10], "a download that stalls ends"
+    assert socket.getdefaulttimeout() is None, "a notebook's own connections have no limit"
     assert not list(tmp_path.iterdir())

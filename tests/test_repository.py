@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import paper
 import pytest
-from conftest import DIGITS, ROOT, SCRIPTS, probabilities_by_keras, user_lines
+from conftest import DIGITS, ROOT, SCRIPTS, probabilities_by_keras, run, user_lines
 from PIL import Image
 
 import handwriting
@@ -17,14 +17,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^ *```\w*\n(.*?)```", README, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_help_lists_the_readme_s_options_without_waiting_for_tensorflow(run, tmp_path):
+def test_help_lists_the_readme_s_options_without_waiting_for_tensorflow(tmp_path):
     for package in ("tensorflow", "keras", "matplotlib"):
         (tmp_path / f"{package}.py").write_text("raise SystemExit('imported')")
     _, training, predicting = re.split(r"\n## Options\n|`python predict.py \[", README)
     listed = {"train_ann.py": training, "train_cnn.py": training, "predict.py": predicting}
     for script, table in listed.items():
         options = re.findall(r"^\| `(--[\w-]+)", table, flags=re.MULTILINE)
-        shown = run(script, "--help", PYTHONPATH=str(tmp_path)).stdout
+        shown = run(tmp_path, script, "--help", PYTHONPATH=str(tmp_path)).stdout
         assert {*options, "--help"} == {*re.findall(r"--[\w-]+", shown)}
 
 
@@ -43,10 +43,10 @@ def test_the_readme_s_commands_without_internet_work_as_they_stand(tmp_path):
 
 
 @pytest.mark.long
-def test_the_readme_s_sheet_is_read_as_it_says(run, trained_on_mnist):
+def test_the_readme_s_sheet_is_read_as_it_says(tmp_path, trained_on_mnist):
     (says,) = re.findall(r"`(number\.jpg: [\d ]+ \()", README)
-    assert run("tests/paper.py", "number.jpg").returncode == 0
-    process = run("predict.py", "number.jpg", "--model", trained_on_mnist.model_path)
+    assert run(tmp_path, "tests/paper.py", "number.jpg").returncode == 0
+    process = run(tmp_path, "predict.py", "number.jpg", "--model", trained_on_mnist.model_path)
     assert process.stdout.startswith(says)
 
 
