@@ -19,7 +19,7 @@ parser.add_argument("--epochs", type=int, default=12, help="passes over the trai
 parser.add_argument("--batch-size", type=int, default=128, help="images in one training step")
 parser.add_argument("--learning-rate", type=float, default=0.005, help="at the start; it falls")
 parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same weights")
-parser.add_argument("--data", help="train on this .npz file instead of MNIST")
+parser.add_argument("--data", default="MNIST", help="an .npz file to train on instead")
 parser.add_argument("--output", type=pathlib.Path, default="mnist_cnn.keras", help="model file")
 # In a notebook cell, sys.argv belongs to the notebook.
 is_script = pathlib.Path(sys.argv[0]).name == pathlib.Path(globals().get("__file__", "")).name
@@ -45,12 +45,12 @@ try:
     from keras import layers
 
     socket.setdefaulttimeout(10)  # Otherwise, a download that stalls would wait forever.
-    if settings.data:
+    if settings.data == "MNIST":
+        (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
+    else:
         data = np.load(settings.data)
         x_train, y_train = data["x_train"], data["y_train"]
         x_test, y_test = data["x_test"], data["y_test"]
-    else:
-        (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
     for x, y in ((x_train, y_train), (x_test, y_test)):
         fits = x.dtype == np.uint8 and x.shape == (*y.shape, 28, 28) and len(x) > 1
         if not fits or not {*y} <= {*range(10)}:
@@ -58,8 +58,8 @@ try:
 except ImportError as error:
     sys.exit(f"{error}: install the packages first (see README.md, Start).")
 except Exception as error:
-    name = settings.data or "MNIST (see README.md, Without an internet connection)"
-    sys.exit(f"Cannot train on {name}: {error}")
+    advice = " (see README.md, Without an internet connection)" * (settings.data == "MNIST")
+    sys.exit(f"Cannot train on {settings.data}{advice}: {error}")
 finally:
     socket.setdefaulttimeout(None)
 

@@ -77,7 +77,7 @@ def session(tmp_path_factory, sample_npz):
         "edit": "\n".join(f"open({name!r}, 'a').write({text!r});" for name, text in EDITS.items()),
         "edited": '%run -e predict.py "it\'s mine.png"',
         "new folder": "import os\nos.mkdir('empty')\n%cd -q empty",
-        "pasted": script.replace('"--data"', f'"--data", default="{sample_npz}"'),
+        "pasted": script.replace('default="MNIST"', f'default="{sample_npz}"'),
         "play": "print(model.count_params(), history.epoch, len(x_test), len(y_test))",
         "own network": f'%run -e ../predict.py --data "{sample_npz}"',
     }
