@@ -21,10 +21,6 @@ def box(digit):
     return digit.left, digit.top, digit.width, digit.height
 
 
-def middles(digits):
-    return [(digit.left + digit.width / 2, digit.top + digit.height / 2) for digit in digits]
-
-
 def is_found(digits, original):
     """Whether it alone was found, at most a pixel apart, by their correlation."""
     shifts = [np.roll(original, (y, x), (0, 1)).ravel() for y in (-1, 0, 1) for x in (-1, 0, 1)]
@@ -66,58 +62,38 @@ def test_numbers_are_read_on_all_kinds_of_paper(trained_on_mnist, mnist):
 # What a person reads at a glance.
 
 
-def strokes(*lines, width=12, ink=0, on=None):
-    """Draw lines through points on white paper, or on a picture."""
-    picture = np.full((400, 400, 3), 255, np.uint8) if on is None else on.copy()
-    cv2.polylines(picture, [np.int32(line) for line in lines], False, [ink] * 3, width, cv2.LINE_AA)
-    return picture
+def strokes(*lines):
+    """Draw lines through points on white paper."""
+    picture = np.full((400, 400, 3), 255, np.uint8)
+    return cv2.polylines(picture, [*map(np.int32, lines)], False, (0, 0, 0), 12, cv2.LINE_AA)
 
 
-def ring(width, height):
-    angles = np.linspace(0, 2 * np.pi)[:, np.newaxis]
-    return 200 + np.hstack([width * np.sin(angles), height * np.cos(angles)])
-
-
-def in_pencil(picture):
-    """Make a drawing pale, and its strokes full of grains of paper."""
-    grain = np.random.default_rng(0).random(picture.shape[:2], np.float32)
-    grain = np.clip(4 * cv2.GaussianBlur(grain, (0, 0), 1.5) - 1.5, 0.15, 1)[..., np.newaxis]
-    return np.uint8(235 - 0.35 * grain * (255 - picture))
-
-
-FELT_TIP = strokes(ring(125, 140), width=95, ink=40)
+ANGLES = np.linspace(0, 2 * np.pi)
 FIVE = [(250, 90), (165, 95), (155, 190), (210, 180), (245, 230), (215, 290), (145, 285)]
-TWO = [(80, 120), (140, 50), (260, 50), (310, 120), (80, 350), (350, 340)]
-SQUARES = np.uint8(255 - 85 * (np.indices((400, 400)) % 40 < 2).any(axis=0))
 SINGLE = {
-    "a felt-tip 0 with specks of paper in its ink": strokes(
-        [(110, 145), (110, 155)], [(290, 255), (290, 265)], width=14, ink=225, on=FELT_TIP
+    "a flat, wide 0": strokes(
+        np.transpose([200 + 160 * np.sin(ANGLES), 200 + 50 * np.cos(ANGLES)])
     ),
-    "a flat, wide 0": strokes(ring(160, 50)),
-    "a pale pencil 5": in_pencil(strokes(FIVE, width=7)),
     "a 5 whose bar does not touch it": strokes(FIVE[1:], [(178, 78), (250, 72)]),
-    "a large 2 on squared paper": strokes(TWO, ink=60, on=np.dstack(3 * [SQUARES])),
+    "an open 4": strokes([(190, 80), (130, 230), (235, 225)], [(262, 110), (255, 340)]),
 }
-for gap in (0, 14, 20, 26):
-    angle, stem = [(190, 80), (130, 230), (255 - gap, 225)], [(262, 110), (255, 340)]
-    SINGLE[f"an open 4, {gap} pixels from its stem"] = strokes(angle, stem)
 
 
-def is_whole(picture, darker, away):
+def is_whole(picture, away):
     """Whether one digit is found where pixels are dark, at most some pixels away."""
-    digits = handwriting.read_digits(picture)
-    left, top, width, height = cv2.boundingRect(np.uint8(picture.min(axis=2) < darker))
-    return [box(digit) for digit in digits] == [pytest.approx((left, top, width, height), abs=away)]
+    expected = cv2.boundingRect(np.uint8(picture.min(axis=2) < 235))
+    boxes = [box(digit) for digit in handwriting.read_digits(picture)]
+    return boxes == [pytest.approx(expected, abs=away)]
 
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_a_digit_is_found_whole(name):
-    assert is_whole(SINGLE[name], darker=SINGLE[name].min() + 30, away=12)
+    assert is_whole(SINGLE[name], away=12)
 
 
 def test_soft_drawings_of_28_pixels_are_found_whole():
     soft = [np.dstack(3 * [255 - image // 3]) for image in X_TEST[:20]]
-    assert sum(is_whole(picture, darker=235, away=3) for picture in soft) >= 19
+    assert sum(is_whole(picture, away=3) for picture in soft) >= 19
 
 
 @pytest.mark.parametrize(("thin", "ink"), [(2, (0.15, 0.15, 0.35)), (1, (0.5, 0.5, 0.6))])
@@ -126,17 +102,6 @@ def test_the_first_of_ten_digits_may_be_thinner_or_paler(thin, ink):
     paper.write_number(picture, [first], 60, 120, 140, ink=ink)
     paper.write_number(picture, X_TEST[1:10], 180, 120, 140)
     assert len(handwriting.read_digits(paper.as_bytes(picture))) == 10
-
-
-def test_a_whiteboard_s_pens_and_eraser_are_not_digits():
-    picture = paper.sheet(600, 900, (0.88, 0.89, 0.9))
-    picture[555:] = (0.55, 0.56, 0.58)
-    for left, colour in ((90, (0.1, 0.2, 0.7)), (300, (0.75, 0.1, 0.1)), (520, (0.1, 0.1, 0.1))):
-        picture[535:556, left : left + 130] = colour
-    picture[500:556, 700:840] = (0.15, 0.15, 0.2)
-    paper.write_number(picture, X_TEST[:4], 150, 150, 200)
-    found = middles(handwriting.read_digits(paper.as_bytes(picture)))
-    np.testing.assert_allclose(found, [(250 + 156 * i, 250) for i in range(4)], atol=30)
 
 
 def test_dark_edges_of_a_picture_are_not_digits():
@@ -181,7 +146,8 @@ def test_digits_are_in_reading_order_and_know_their_line():
         size = 80 if i % 2 else 150
         paper.write_number(picture, X_TEST[[i]], x - size // 2, y - size // 2, size)
     digits = handwriting.read_digits(paper.as_bytes(picture))
-    np.testing.assert_allclose(middles(digits), written, atol=20)
+    middles = [(digit.left + digit.width / 2, digit.top + digit.height / 2) for digit in digits]
+    np.testing.assert_allclose(middles, written, atol=20)
     assert [digit.line for digit in digits] == [i // 8 for i in range(24)]
 
 
