@@ -68,12 +68,9 @@ def strokes(*lines):
     return cv2.polylines(picture, [*map(np.int32, lines)], False, (0, 0, 0), 12, cv2.LINE_AA)
 
 
-ANGLES = np.linspace(0, 2 * np.pi)
 FIVE = [(250, 90), (165, 95), (155, 190), (210, 180), (245, 230), (215, 290), (145, 285)]
 SINGLE = {
-    "a flat, wide 0": strokes(
-        np.transpose([200 + 160 * np.sin(ANGLES), 200 + 50 * np.cos(ANGLES)])
-    ),
+    "a flat, wide 0": strokes(cv2.ellipse2Poly((200, 200), (160, 50), 0, 0, 360, 5)),
     "a 5 whose bar does not touch it": strokes(FIVE[1:], [(178, 78), (250, 72)]),
     "an open 4": strokes([(190, 80), (130, 230), (235, 225)], [(262, 110), (255, 340)]),
 }

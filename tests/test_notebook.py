@@ -19,6 +19,7 @@ EDITS = {
     "handwriting/__init__.py": "def percent(confidence):\n    return 'edited'",
     "plots.py": "def picture_pages(readings):\n    print('edited plots.py')\n    return []",
 }
+HAS_PICTURE = """%run (?!-e predict)|"+Train|# @title (One|Inside|Read my pictures.*it's mine)"""
 
 
 def execute(folder, *sources):
@@ -43,22 +44,15 @@ def summary(source, outputs):
     return types.SimpleNamespace(source=source, error=error, images=images, **printed)
 
 
-def check_clean(cell):
-    assert cell.error == ""
-    assert user_lines(cell.stderr) == [], cell.source
-    assert "Warning" not in cell.stdout
-
-
 def clone(folder):
     """Copy the project, without what others may have left beside it."""
     ignored = shutil.ignore_patterns(".*", "*.keras", "*.png", "tests", "__pycache__")
     return shutil.copytree(ROOT, folder, ignore=ignored)
 
 
-@pytest.fixture(scope="module")
-def session(tmp_path_factory, sample_npz):
-    """The whole notebook, and what people do next, in one kernel: starting one takes seconds."""
-    folder = clone(tmp_path_factory.mktemp("session") / "my digits")
+def test_run_all_and_what_people_do_next(tmp_path, sample_npz):
+    """All in one kernel: starting one takes seconds."""
+    folder = clone(tmp_path / "my digits")
     picture = paper.as_bytes(paper.plain(DIGITS["x_test"][0]))
     Image.fromarray(picture).save(folder / "it's mine.png")
     short = rf'\1 --data "{sample_npz}"'
@@ -68,52 +62,40 @@ def session(tmp_path_factory, sample_npz):
     script = SCRIPTS["cnn"].read_text(encoding="utf-8")
     script = re.sub(r'("--epochs".*default=)\d+', r"\g<1>2", script)
     script = script.replace("layers.Flatten(),", "layers.BatchNormalization(), layers.Flatten(),")
-    next_cells = {
-        "first cell again": notebook[0],
-        "own picture": read.replace('path = ""', 'path = "it\'s mine.png"'),
-        "missing picture": read.replace('path = ""', 'path = "no such.png"'),
-        "upload": read.replace("upload = False", "upload = True"),
-        "wrong option": "%run train_cnn.py --wrong",
-        "edit": "\n".join(f"open({name!r}, 'a').write({text!r});" for name, text in EDITS.items()),
-        "edited": '%run -e predict.py "it\'s mine.png"',
-        "new folder": "import os\nos.mkdir('empty')\n%cd -q empty",
-        "pasted": script.replace('default="MNIST"', f'default="{sample_npz}"'),
-        "play": "print(model.count_params(), history.epoch, len(x_test), len(y_test))",
-        "own network": f'%run -e ../predict.py --data "{sample_npz}"',
+    wrong = {  # And what is said on standard error, in one line.
+        read.replace(
+            'path = ""', 'path = "no such.png"'
+        ): "no such.png: No such file or directory.\n",
+        "%run train_cnn.py --wrong": "train_cnn.py: unrecognized arguments: --wrong (see --help)\n",
     }
-    cells = execute(folder, *notebook, *next_cells.values())
-    return cells[: len(notebook)], dict(zip(next_cells, cells[len(notebook) :], strict=True))
-
-
-def test_run_all_shows_every_picture_and_no_warning(session):
-    cells, _ = session
-    for cell in cells:
-        check_clean(cell)
-        if re.match("%run |# @title (One test digit|Inside)", cell.source):
-            assert cell.images == 1 + ("--mistakes" in cell.source), cell.source
+    then = {  # And what is printed.
+        notebook[0]: r"Ready\.\n",
+        read.replace('path = ""', 'path = "it\'s mine.png"'): r"it's mine\.png: \d \(least sure: ",
+        read.replace("upload = False", "upload = True"): "There is no upload outside of Google Col",
+        "\n".join(f"open({name!r}, 'a').write({text!r});" for name, text in EDITS.items()): "",
+        '%run -e predict.py "it\'s mine.png"': r"\(least sure: edited\)\n.*edited plots\.py\n",
+        "import os\nos.mkdir('empty')\n%cd -q empty": "",
+        script.replace(
+            'default="MNIST"', f'default="{sample_npz}"'
+        ): r"Epoch 2/2[^$]*\nSaved mnist_",
+        # With 64 parameters more of the batch normalization.
+        "print(model.count_params(), history.epoch, len(x_test))": r"^27518 \[0, 1\] 360\n$",
+        f'%run -e ../predict.py --data "{sample_npz}"': r"of 25 test .* \(mnist_cnn\.keras\)",
+    }
+    cells = execute(folder, *notebook, *wrong, *then)
     trained = [cell.source[:14] for cell in cells if "Test accuracy: " in cell.stdout]
-    assert trained == ["%run train_ann", "%run train_cnn"]
-
-
-def test_cells_run_again_with_other_settings_take_edits_and_say_what_is_wrong(session):
-    _, cells = session
-    for name, says in {
-        "first cell again": r"Ready\.\n",
-        "own picture": r"it's mine\.png: \d \(least sure: ",
-        "upload": "There is no upload outside of Google Colab",
-        "edited": r"\(least sure: edited\)\n.*edited plots\.py\n",
-        "pasted": r"Epoch 2/2[^$]*\nSaved mnist_cnn\.keras\n$",
-        "play": r"^27518 \[0, 1\] 360 360\n$",  # With 64 more of the batch normalization.
-        "own network": r"of 25 test digits are correct \(mnist_cnn\.keras\)",
-    }.items():
-        check_clean(cells[name])
-        assert re.search(says, cells[name].stdout)
-    assert cells["own picture"].images == cells["pasted"].images == 1
-    missing, wrong = cells["missing picture"], cells["wrong option"]
-    assert (missing.stdout, missing.error) == ("", "")
-    assert missing.stderr == "no such.png: No such file or directory.\n"
-    assert "train_cnn.py: unrecognized arguments: --wrong (see --help)\n" in wrong.stderr
-    assert "Traceback" not in wrong.stderr
+    assert trained == ["%run train_ann", "%run train_cnn", '"""Train the a']
+    for cell in cells:
+        if cell.source in wrong:
+            assert cell.stderr.endswith(wrong[cell.source])
+            assert "Traceback" not in cell.stderr
+        else:
+            assert cell.error == ""
+            assert user_lines(cell.stderr) == [], cell.source
+            assert "Warning" not in cell.stdout
+            assert re.search(then.get(cell.source, ""), cell.stdout)
+            if re.match(HAS_PICTURE, cell.source, re.DOTALL):
+                assert cell.images == 1 + ("--mistakes" in cell.source), cell.source
 
 
 def test_fetches_the_code_where_it_is_not_there(tmp_path):
@@ -130,7 +112,7 @@ def test_fetches_the_code_where_it_is_not_there(tmp_path):
     for cell in failed:
         assert "Fill in the address of the repository" in cell.error
     for cell in (fetched, again):
-        check_clean(cell)
+        assert (cell.error, cell.stderr) == ("", "")
         assert cell.stdout.endswith("Ready.\n")
     assert [path.name for path in content.iterdir()] == ["digits"]
     assert (content / "digits" / "train_cnn.py").exists()
