@@ -152,6 +152,6 @@ def draw_bars(axis, activations):
     width = max(0.5, 650 / len(activations))  # In points.
     axis.vlines(np.arange(len(activations)), 0, activations, colors=colours, linewidth=width)
     axis.axhline(0, color="black", linewidth=0.8)
-    axis.set(yticks=[], xlim=(-1, len(activations)))
+    axis.set(yticks=[], xlim=(-0.5, len(activations) - 0.5))
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.spines[:].set_visible(False)

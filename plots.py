@@ -282,7 +282,8 @@ def draw_digits(axis, lines, x, y, zoom):
             middle, above, below = corner[0] + side / 2, corner[1], corner[1] + side
             above, below, points = above - 2.5 * zoom, below + 2.5 * zoom, 72 * zoom
             axis.text(middle, above, title, size=size * points, weight=weight, **style)
-            axis.text(middle, below, sure, size=4.4 * points, va="top", **style)
+            if 4.4 * points > 4:  # Nobody could read a smaller text.
+                axis.text(middle, below, sure, size=4.4 * points, va="top", **style)
     extent = (x, x + zoom * columns, y + zoom * rows, y)
     axis.imshow(image, "gray", vmin=0, vmax=255, extent=extent, interpolation="nearest")
 

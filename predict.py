@@ -19,6 +19,7 @@ try:
     import argparse
     import contextlib
     import csv
+    import functools
     import itertools
     import logging
     import os
@@ -43,8 +44,10 @@ def run(options):
     if options.draw:
         import drawing
 
-        model = safe_load.load_model(checked)
-        return drawing.open_window(lambda digits: predict(model, digits), options.output)
+        load_model = functools.cache(safe_load.load_model)  # Only when there is a window.
+        return drawing.open_window(
+            lambda digits: predict(load_model(checked), digits), options.output
+        )
 
     find_digits = find_in_pictures if options.pictures else find_test_digits
     readings, problems = find_digits(options)
@@ -57,6 +60,10 @@ def run(options):
     if options.mistakes:
         readings = [reading for reading in readings if reading.digits[0].is_wrong]
         readings.sort(key=lambda reading: -reading.digits[0].confidence)
+    import matplotlib.pyplot as plt
+
+    if "inline" not in plt.get_backend():
+        plt.rcParams["figure.dpi"] = 65  # So that windows fit on a screen.
     if options.explain:
         explain_first_digit(options, model, readings)
     else:
@@ -273,11 +280,14 @@ def parse_arguments(arguments=None):
         parser.error("--count must be at least 1, and --seed at least 0")
     name = "drawing" if options.draw else "explanation" if options.explain else "predictions"
     options.output = options.output or pathlib.Path(f"{name}.png")
-    for path, ending in ((options.output, ".png"), (options.csv, ".csv")):
+    endings = {options.output: ".png", options.csv: ".csv", options.data: ".npz"}
+    for path, ending in endings.items():
         if path and path.suffix != ending:
             parser.error(f"{path} does not end in {ending}")
-        if path and (path.is_dir() or not os.access(f"{path.parent}/", os.W_OK)):
-            raise ValueError(f"Cannot write {path}: choose a folder that you can write to.")
+    for path in filter(None, (options.output, options.csv)):
+        if path.is_dir() or not os.access(f"{path.parent}/", os.W_OK):
+            why = "it is a folder, or its folder is missing or read-only"
+            raise ValueError(f"Cannot write {path}: {why}.")
     return options
 
 

@@ -26,11 +26,14 @@ is_script = pathlib.Path(sys.argv[0]).name == pathlib.Path(globals().get("__file
 settings = parser.parse_args(None if is_script else [])
 if min(settings.epochs, settings.batch_size, settings.learning_rate) <= 0:
     parser.error("--epochs, --batch-size and --learning-rate must be positive")
-if not 0 <= settings.seed < 2**32 or settings.output.suffix != ".keras":
-    parser.error("--seed must be from 0 to 4294967295, and --output must end in .keras")
+if not 0 <= settings.seed < 2**32:
+    parser.error("--seed must be from 0 to 4294967295")
+if settings.output.suffix != ".keras" or not settings.data.endswith(("MNIST", ".npz")):
+    parser.error("--output must end in .keras, and --data in .npz")
 picture = settings.output.with_suffix(".png")
 if settings.output.is_dir() or picture.is_dir() or not os.access(f"{picture.parent}/", os.W_OK):
-    sys.exit(f"Cannot write {settings.output} and {picture}: choose files that you can write.")
+    why = "one is a folder, or theirs is missing or read-only"
+    sys.exit(f"Cannot write {settings.output} and {picture}: {why}.")
 if "IPython" not in sys.modules:  # Ctrl-C ends it at once; a notebook has its own way.
     signal.signal(signal.SIGINT, lambda *_: os.write(2, b"\nInterrupted.\n") and os._exit(130))
 
@@ -150,11 +153,12 @@ result = f"Test accuracy: {accuracy:.2%} ± {margin:.2%} ({correct} of {count})"
 # %% Learning curves
 figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
 for name, label, style in (("", "training", "C0o-"), ("val_", "validation", "C1s--")):
-    error = np.maximum(100 - 100 * np.array(history.history[f"{name}accuracy"]), 0.01)
-    axis.semilogy(range(1, len(error) + 1), error, style)
-    axis.annotate(f"   {label}", (len(error), error[-1]), color=style[:2], va="center")
+    error = 100 - 100 * np.array(history.history[f"{name}accuracy"])
+    error = np.maximum(error, 50 / len(y_val))  # Half a mistake, since zero has no logarithm.
+    axis.semilogy(range(1, len(error) + 1), error, style, label=label)
+axis.legend(frameon=False)
 axis.spines[["top", "right"]].set_visible(False)
-axis.set(title=result, xlabel="epoch", ylabel="error in %")
+axis.set(title=result, xlabel="epoch", ylabel="error in %", xlim=(0.5, len(error) + 0.5))
 axis.xaxis.get_major_locator().set_params(integer=True)
 axis.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
 axis.yaxis.set_major_formatter("{x:g}")

@@ -44,7 +44,8 @@ class Drawing:
         if digits:
             predict(digits)
         self.reading = handwriting.Reading("", digits, paper)
-        owners = [find_owner(stroke, digits) for stroke in strokes]
+        inside = [np.clip(stroke, 0, (WIDTH, HEIGHT)) for stroke in strokes]
+        owners = [find_owner(stroke, digits) for stroke in inside]
         self.latest = owners[-1] if owners else None
         self.unread = [stroke for stroke, owner in zip(strokes, owners, strict=True) if not owner]
         if digits:

@@ -45,7 +45,8 @@ def run(folder, script, *arguments, **environment):
 
 @pytest.fixture(autouse=True)
 def closed_figures():
-    yield
+    with plt.rc_context():
+        yield
     plt.close("all")
 
 

@@ -20,7 +20,6 @@ from functools import partial
 import cv2
 import keras
 import numpy as np
-import scipy.stats
 from PIL import Image
 
 sys.path.append(str(pathlib.Path(__file__).parent.parent))
@@ -435,6 +434,8 @@ def print_table(kinds, models):
 
 def print_row(kind, correct):
     """Print a share for each model, and its 95 % confidence interval."""
+    import scipy.stats  # Which the tests need, but not the README's sheet.
+
     cells = []
     for row in correct:
         low, high = scipy.stats.binomtest(row.sum(), len(row)).proportion_ci(method="wilson")
@@ -452,12 +453,15 @@ def main():
     add_number("--seed", help="different ones for a different seed")
     parser.add_argument("--model", nargs="+", default=["mnist_cnn.keras"], help="networks to try")
     options = parser.parse_args()
+    if not (options.file or options.round_trip or options.scenes):
+        parser.error("name a file to write, or ask for --round-trip or --scenes")
 
     (images, labels), test_digits = keras.datasets.mnist.load_data()
     images, labels = images[-5000:], labels[-5000:]
     try:
         if options.file:
             Image.fromarray(make_example(*test_digits)).save(options.file)
+            print(f"Saved {options.file}")
         paths = options.model if options.round_trip or options.scenes else []
         models = {path: keras.saving.load_model(path, compile=False) for path in paths}
     except (OSError, ValueError) as error:

@@ -69,7 +69,9 @@ def test_each_digit_is_found_where_it_was_drawn():
 def test_several_lines_and_digits_cut_by_the_edge_of_the_paper_are_read():
     assert read(TWO_LINES).text == "012 34 (least sure: 99.9%)"
     strokes = strokes_of("4", left=drawing.WIDTH - 75) + strokes_of("7", left=200, top=-5)
-    assert read(strokes).reading.number == "01"
+    far_below = [(400, 300 + 20 * i) for i in range(40)]
+    sheet = read([*strokes, far_below])
+    assert (sheet.reading.number, sheet.unread) == ("012", [])
 
 
 def test_what_is_not_read_is_marked_and_not_taken_for_the_digit_drawn_last():

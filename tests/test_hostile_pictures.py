@@ -63,7 +63,7 @@ ATTACKS = {  # How each is made, and what must be said.
     "a HEIC of 81 MP": (lambda: heic(9_000, 9_000), LARGE),
     "a HEIC that is larger than it claims": (lambda: heic(16, 16), DAMAGED),
     # A picture of eight pictures, each of which is of eight, and so on, eight levels deep.
-    "a HEIC in layers": ((FOLDER / "layers.heic").read_bytes, LONG),
+    "a HEIC in layers": ((FOLDER / "heic-in-layers.bin").read_bytes, LONG),
 }
 
 
