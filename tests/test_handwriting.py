@@ -21,11 +21,11 @@ def box(digit):
     return digit.left, digit.top, digit.width, digit.height
 
 
-def is_found(digits, original):
-    """Whether it alone was found, at most a pixel apart, by their correlation."""
+def likeness(digits, original):
+    """The correlation of the only digit found with its original, at most a pixel apart, else 0."""
     shifts = [np.roll(original, (y, x), (0, 1)).ravel() for y in (-1, 0, 1) for x in (-1, 0, 1)]
-    same = [max(np.corrcoef(shifts, digit.image.ravel())[-1, :-1]) > 0.8 for digit in digits]
-    return same == [True]
+    found = [np.corrcoef(shifts, digit.image.ravel())[-1, :-1].max() for digit in digits]
+    return found[0] if len(found) == 1 else 0
 
 
 # MNIST's own digits as pictures, and made-up scenes.
@@ -34,27 +34,28 @@ def is_found(digits, original):
 def test_a_hundred_digits_saved_as_pictures_come_back_as_they_were(mnist):
     (images, _), _ = mnist
     forms = ("28 x 28, black on white", "280 x 280, black on white", "blue ink on yellow paper")
-    lost = []
-    for image, form in zip(images[-5000::50], itertools.cycle(forms), strict=False):
-        if not is_found(handwriting.read_digits(paper.FORMS[form](image)), image):
-            lost.append(form)
-    assert len(lost) <= 1, lost
+    found = [
+        likeness(handwriting.read_digits(paper.FORMS[form](image)), image)
+        for image, form in zip(images[-5000::50], itertools.cycle(forms), strict=False)
+    ]
+    assert np.mean(np.greater(found, 0.8)) >= 0.99
+    assert np.mean(found) > 0.95
 
 
-def find_in_scenes(mnist, count):
-    scenes = paper.some_scenes(count, 0, *(array[-5000:] for array in mnist[0]))
+def find_in_scenes(mnist, count, seed):
+    scenes = paper.some_scenes(count, seed, *(array[-5000:] for array in mnist[0]))
     return zip(*map(paper.find, itertools.chain(*scenes.values())), strict=True)
 
 
 def test_as_many_digits_are_found_as_were_written_on_all_kinds_of_paper(mnist):
-    written, found = ([*map(len, each)] for each in find_in_scenes(mnist, 1))
+    written, found = ([*map(len, each)] for each in find_in_scenes(mnist, 1, seed=3))
     same = np.equal(written, found)
-    assert np.mean(same) >= 0.85, dict(zip(paper.SCENES, same, strict=True))
+    assert sum(same) >= len(same) - 2, dict(zip(paper.SCENES, same, strict=True))
 
 
 @pytest.mark.long
 def test_numbers_are_read_on_all_kinds_of_paper(trained_on_mnist, mnist):
-    numbers, found = find_in_scenes(mnist, 5)
+    numbers, found = find_in_scenes(mnist, 5, seed=0)
     model = keras.saving.load_model(trained_on_mnist.model_path)
     assert np.mean([paper.predicted(model, images) for images in found] == np.array(numbers)) >= 0.8
 
@@ -163,14 +164,14 @@ def read_saved(tmp_path):
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "CMYK", "I;16", "I", "F"])
 def test_pixels_of_every_kind_are_read(read_saved, mode):
     image = Image.fromarray(PLAIN[..., 1]).convert(mode, dither=Image.Dither.NONE)
-    assert is_found(read_saved(image, "TIFF").digits, X_TEST[1])
+    assert likeness(read_saved(image, "TIFF").digits, X_TEST[1]) > 0.8
 
 
 @pytest.mark.parametrize("ink", [0, 255])
 def test_a_transparent_background_is_paper(read_saved, ink):
     light, opacity = np.full((600, 800), ink, np.uint8), 255 * np.uint8(PLAIN[..., 1] <= 200)
     image = Image.fromarray(np.dstack([light, opacity]))
-    assert is_found(read_saved(image).digits, X_TEST[1])
+    assert likeness(read_saved(image).digits, X_TEST[1]) > 0.8
 
 
 STORED = [  # The upright pixels as each of EXIF's orientations stores them, from 1 to 8.
