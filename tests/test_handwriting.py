@@ -12,6 +12,7 @@ from conftest import DIGITS
 from PIL import Image
 
 import handwriting
+from handwriting.images import stroke_width
 
 X_TEST = DIGITS["x_test"]
 PLAIN = paper.as_bytes(paper.plain(X_TEST[1]))
@@ -72,6 +73,9 @@ def strokes(*lines):
 FIVE = [(250, 90), (165, 95), (155, 190), (210, 180), (245, 230), (215, 290), (145, 285)]
 SINGLE = {
     "a flat, wide 0": strokes(cv2.ellipse2Poly((200, 200), (160, 50), 0, 0, 360, 5)),
+    "a 0 with a speck in it": strokes(
+        cv2.ellipse2Poly((200, 200), (90, 130), 0, 0, 360, 5), [(200, 190), (210, 205)]
+    ),
     "a 5 whose bar does not touch it": strokes(FIVE[1:], [(178, 78), (250, 72)]),
     "an open 4": strokes([(190, 80), (130, 230), (235, 225)], [(262, 110), (255, 340)]),
 }
@@ -85,8 +89,24 @@ def is_whole(picture, away):
 
 
 @pytest.mark.parametrize("name", SINGLE)
-def test_a_digit_is_found_whole(name):
+def test_a_digit_is_found_whole_and_as_thick_as_mnist_s_are(name):
     assert is_whole(SINGLE[name], away=12)
+    (digit,) = handwriting.read_digits(SINGLE[name])
+    assert stroke_width(np.uint8(digit.image > 127)) > 2
+
+
+def test_a_printed_box_is_not_a_digit():
+    picture = SINGLE["an open 4"]
+    boxed = cv2.rectangle(picture.copy(), (60, 40), (340, 380), (0, 0, 0), 6)
+    found, expected = map(handwriting.read_digits, (boxed, picture))
+    assert [*map(box, found)] == [pytest.approx(box(digit), abs=2) for digit in expected]
+
+
+def test_digits_that_jump_are_on_one_line_if_none_is_above_another():
+    picture = paper.sheet()
+    for i, top in enumerate((300, 60, 320)):
+        paper.write_number(picture, X_TEST[[i]], 100 + 220 * i, top, 150)
+    assert [digit.line for digit in handwriting.read_digits(paper.as_bytes(picture))] == [0, 0, 0]
 
 
 def test_soft_drawings_of_28_pixels_are_found_whole():
