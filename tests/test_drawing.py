@@ -174,7 +174,7 @@ def test_real_window(trained_cnn, window, tmp_path):
         assert printed_after("key", "s") == "Saved drawing.png and drawing-read.png"
         strokes_drawn = read(strokes_of("427")).reading.thumbnail[..., 0] < 128
         drawn = np.asarray(Image.open(tmp_path / "drawing.png").convert("L")) < 128
-        assert np.mean(drawn[strokes_drawn]) > 0.9, "it is where the mouse was"
+        assert np.mean(drawn[strokes_drawn]) > 0.75, "it is where the mouse was"
         undo = move(window.buttons[0].ax, (0.5, 0.5))
         assert re.match(r"\d{2} \(least sure: ", printed_after(*undo, "click", 1))
         process.send_signal(signal.SIGINT)

@@ -83,7 +83,7 @@ def test_an_attack_costs_seconds_and_ends_in_one_sentence(tmp_path, monkeypatch,
     make, says = ATTACKS[name]
     if says == LONG:
         monkeypatch.setattr(handwriting.picture, "MAX_SECONDS", 0.5)
-        monkeypatch.setattr(handwriting.picture, "MAX_WAIT", 5)
+        monkeypatch.setattr(handwriting.picture, "MAX_WAIT", 2)
     content, start = make(), time.process_time()
     assert says in read(tmp_path / "attack", content)
     assert time.process_time() - start < 10, "it ends after half a second, at the next pass"

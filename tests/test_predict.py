@@ -167,7 +167,7 @@ MISSING = "raise ModuleNotFoundError('No module named it')"
 ADVICE = "No module named it: run .venv/bin/pip install -r requirements.txt"
 CTRL_C = "import signal; signal.raise_signal(signal.SIGINT)"
 PACKAGES = [
-    *((package, MISSING, 1, ADVICE) for package in ("cv2", "keras", "matplotlib")),
+    *((package, MISSING, 1, ADVICE) for package in ("cv2", "keras")),
     *((package, CTRL_C, 130, "Interrupted.") for package in ("argparse", "cv2", "tensorflow")),
 ]
 
