@@ -1,7 +1,7 @@
 """Train both networks with their default settings, several times, and print the evidence.
 
     python tests/benchmark.py --seeds 20 --against-keras-example
-    python tests/benchmark.py --seeds 2 --without flags augmentation schedule
+    python tests/benchmark.py --seeds 5 --without flags augmentation schedule
 
 Each training is the real script in a process of its own. The first form also trains the network of
 Keras's own example `mnist_convnet` by that example's recipe, with the first five seeds. The
