@@ -280,14 +280,12 @@ def parse_arguments(arguments=None):
         parser.error("--count must be at least 1, and --seed at least 0")
     name = "drawing" if options.draw else "explanation" if options.explain else "predictions"
     options.output = options.output or pathlib.Path(f"{name}.png")
-    endings = {options.output: ".png", options.csv: ".csv", options.data: ".npz"}
-    for path, ending in endings.items():
+    for path, ending in ((options.output, ".png"), (options.csv, ".csv"), (options.data, ".npz")):
         if path and path.suffix != ending:
             parser.error(f"{path} does not end in {ending}")
     for path in filter(None, (options.output, options.csv)):
         if path.is_dir() or not os.access(f"{path.parent}/", os.W_OK):
-            why = "it is a folder, or its folder is missing or read-only"
-            raise ValueError(f"Cannot write {path}: {why}.")
+            raise ValueError(f"Cannot write {path}: name a file in a writable folder.")
     return options
 
 

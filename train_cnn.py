@@ -21,9 +21,8 @@ parser.add_argument("--learning-rate", type=float, default=0.005, help="at the s
 parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same weights")
 parser.add_argument("--data", default="MNIST", help="an .npz file to train on instead")
 parser.add_argument("--output", type=pathlib.Path, default="mnist_cnn.keras", help="model file")
-# In a notebook cell, sys.argv belongs to the notebook.
 is_script = pathlib.Path(sys.argv[0]).name == pathlib.Path(globals().get("__file__", "")).name
-settings = parser.parse_args(None if is_script else [])
+settings = parser.parse_args(None if is_script else [])  # A notebook's sys.argv is its own.
 if min(settings.epochs, settings.batch_size, settings.learning_rate) <= 0:
     parser.error("--epochs, --batch-size and --learning-rate must be positive")
 if not 0 <= settings.seed < 2**32:
@@ -32,8 +31,7 @@ if settings.output.suffix != ".keras" or not settings.data.endswith(("MNIST", ".
     parser.error("--output must end in .keras, and --data in .npz")
 picture = settings.output.with_suffix(".png")
 if settings.output.is_dir() or picture.is_dir() or not os.access(f"{picture.parent}/", os.W_OK):
-    why = "one is a folder, or theirs is missing or read-only"
-    sys.exit(f"Cannot write {settings.output} and {picture}: {why}.")
+    sys.exit(f"Cannot write {settings.output} and {picture}: name files in a writable folder.")
 if "IPython" not in sys.modules:  # Ctrl-C ends it at once; a notebook has its own way.
     signal.signal(signal.SIGINT, lambda *_: os.write(2, b"\nInterrupted.\n") and os._exit(130))
 
@@ -61,7 +59,7 @@ try:
 except ImportError as error:
     sys.exit(f"{error}: install the packages first (see README.md, Start).")
 except Exception as error:
-    advice = " (see README.md, Without an internet connection)" * (settings.data == "MNIST")
+    advice = " (see README.md, Without an internet connection)" if settings.data == "MNIST" else ""
     sys.exit(f"Cannot train on {settings.data}{advice}: {error}")
 finally:
     socket.setdefaulttimeout(None)
@@ -72,8 +70,7 @@ x_train, x_val = np.split(x_train, [len(x_train) * 11 // 12])
 y_train, y_val = np.split(y_train, [len(y_train) * 11 // 12])
 
 # %% Model
-keras.utils.set_random_seed(settings.seed)  # With the next line: the same weights, bit for bit.
-tf.config.experimental.enable_op_determinism()
+keras.utils.set_random_seed(settings.seed)
 model = keras.Sequential(
     [
         keras.Input(shape=(28, 28, 1)),
@@ -119,6 +116,7 @@ def augment(images, labels):
 
 
 # %% Training
+tf.config.experimental.enable_op_determinism()  # With the seed: the same weights, bit for bit.
 batches = tf.data.Dataset.from_tensor_slices((x_train, y_train)).shuffle(len(x_train))
 batches = batches.batch(settings.batch_size).map(augment).prefetch(2)
 options = tf.data.Options()

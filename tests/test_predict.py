@@ -133,6 +133,7 @@ FAILURES = {  # The exit status, and what is said, in one line.
     "--count 0": (2, "at least 1"),
     "--seed -1": (2, "--seed at least 0"),
     "--csv mnist_cnn.keras": (2, "mnist_cnn.keras does not end in .csv"),
+    "--data digits.csv": (2, "digits.csv does not end in .npz"),
     "--no-such-option": (2, "unrecognized arguments: --no-such-option"),
     "a.png --seed 0": (2, "--seed and pictures cannot be combined"),
     "--draw --no-show": (2, "--no-show and --draw cannot be combined"),
@@ -144,18 +145,18 @@ FAILURES = {  # The exit status, and what is said, in one line.
 }
 
 
-@pytest.mark.parametrize("arguments", FAILURES)
-def test_what_is_wrong_is_one_line(trained_cnn, tmp_path, monkeypatch, capfd, arguments):
+@pytest.mark.parametrize("command_line", FAILURES)
+def test_what_is_wrong_is_one_line(trained_cnn, tmp_path, monkeypatch, capfd, command_line):
     monkeypatch.chdir(tmp_path)
     shutil.copy(trained_cnn.model_path, "mnist_cnn.keras")
     (tmp_path / "folder.png").mkdir()
     np.savez("flat.npz", x_test=np.zeros((3, 784), np.uint8), y_test=np.arange(3))
     before = set(tmp_path.iterdir())
     try:
-        status = predict.main(arguments.split())
+        status = predict.main(command_line.split())
     except SystemExit as stop:
         status = stop.code
-    printed, (expected, says) = capfd.readouterr(), FAILURES[arguments]
+    printed, (expected, says) = capfd.readouterr(), FAILURES[command_line]
     (line,) = user_lines(printed.err)
     assert (status, printed.out) == (expected, "")
     assert says in line
