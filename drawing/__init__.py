@@ -44,8 +44,7 @@ class Drawing:
         if digits:
             predict(digits)
         self.reading = handwriting.Reading("", digits, paper)
-        inside = [np.clip(stroke, 0, (WIDTH, HEIGHT)) for stroke in strokes]
-        owners = [find_owner(stroke, digits) for stroke in inside]
+        owners = [find_owner(stroke, digits) for stroke in strokes]
         self.latest = owners[-1] if owners else None
         self.unread = [stroke for stroke, owner in zip(strokes, owners, strict=True) if not owner]
         if digits:
@@ -80,7 +79,7 @@ class Drawing:
 def find_owner(stroke, digits):
     """Return the digit that a stroke belongs to, or `None` where most of it lies in no box."""
     boxes = np.array([(d.left, d.top, d.width, d.height) for d in digits]).reshape(-1, 1, 4)
-    from_corner = stroke - boxes[..., :2]
+    from_corner = np.clip(stroke, 0, (WIDTH, HEIGHT)) - boxes[..., :2]  # Some run off the paper.
     inside = ((from_corner >= 0) & (from_corner <= boxes[..., 2:])).all(axis=2)  # Digits, points.
     if inside.any(axis=0).mean() < 0.5:
         return None
