@@ -97,9 +97,10 @@ def measure(name, seed, trick):
             (x, y), _ = keras.datasets.mnist.load_data()
             split = (x[:-10_000], y[:-10_000]), (x[-10_000:], y[-10_000:])
             keras.datasets.mnist.load_data = lambda: split
-        before, after = TRICKS.get(trick, ("# %% Test", "# %% Test"))
-        assert source.count(before) == 1, f"{trick} is not in {name} once"
-        source = source.replace(before, after)
+        if trick in TRICKS:
+            before, after = TRICKS[trick]
+            assert source.count(before) == 1, f"{trick} is not in {name} once"
+            source = source.replace(before, after)
         pathlib.Path(name).write_text(source, encoding="utf-8")
         names = runpy.run_path(name, run_name="__main__")
     model, x_test, y_test = names["model"], names["x_test"], names["y_test"]
